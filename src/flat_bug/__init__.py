@@ -1,0 +1,23 @@
+"""flat-bug: find, outline and measure every arthropod in images of any size.
+
+Names are imported when they are first used, so that ``import flat_bug`` stays fast and needs no torch.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flat_bug.instances.table import Instances
+    from flat_bug.predict import Predictor
+
+__version__ = version("flat-bug")
+__all__ = ["Instances", "Predictor", "__version__"]
+
+_HOMES = {"Instances": "flat_bug.instances.table", "Predictor": "flat_bug.predict"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'flat_bug' has no attribute {name!r}")

@@ -1,0 +1,80 @@
+"""What every command shares: running it, printing its errors, and the exit code."""
+
+import json
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App, CycloptsError
+
+from flat_bug.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, FlatBugError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def run(app: App, tokens: list[str]) -> int:
+    """Run a command line and return its exit code.
+
+    A command returns nothing when all is done, or its exit code. ``--debug`` adds the traceback to an error, and
+    option names may be written with ``_`` for ``-``.
+    """
+    debug = "--debug" in tokens
+    words = [_with_hyphens(word) for word in tokens if word != "--debug"]
+    try:
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except FlatBugError as error:
+        if debug:
+            traceback.print_exc()
+        print_lines(error.lines())
+        return error.exit_code
+    except CycloptsError as error:
+        if debug:
+            traceback.print_exc()
+        print_lines([str(error), f"See: {app.name[0]} {' '.join(error.command_chain or ())} --help"])
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print_lines(["interrupted", "What was finished is kept; run the same command again to go on."])
+        return EXIT_INTERRUPTED
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def print_lines(lines: list[str]) -> None:
+    """Print an error's lines to standard error, the first one marked."""
+    first, *others = lines
+    print(f"fb: {first}", file=sys.stderr)
+    for line in others:
+        print(f"    {line}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print one machine-readable object to standard output."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def print_table(frame: "pl.DataFrame", title: str = "") -> None:
+    """Print a table for people: numbers to the right, floats with three digits, absent values as a dash."""
+    from rich.console import Console  # noqa: PLC0415 - rich takes a tenth of a second to import
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title or None, title_justify="left")
+    for name, kind in frame.schema.items():
+        table.add_column(name.replace("_", " "), justify="right" if kind.is_numeric() else "left")
+    for row in frame.iter_rows():
+        table.add_row(*(_cell(value) for value in row))
+    console = Console()
+    # A log has no width of its own, and a table cut to 80 columns loses its figures.
+    console.print(table, width=None if console.is_terminal else max(80, console.measure(table).maximum))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _with_hyphens(word: str) -> str:
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value

@@ -1,0 +1,1 @@
+"""SLURM: profiles, environment, submission, observation."""

@@ -1,0 +1,1 @@
+"""COCO folders: check, prepare, synthesize."""

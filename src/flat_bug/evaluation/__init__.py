@@ -1,0 +1,1 @@
+"""Match instances with ground truth, score them, and show the result."""

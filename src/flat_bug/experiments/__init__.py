@@ -1,0 +1,1 @@
+"""Plans, tasks and records; one module per experiment; the local submitter."""

@@ -1,0 +1,63 @@
+"""Files that are never found half-written, and their digests."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flat_bug.errors import OutputError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place when the block ends without an error.
+
+    The temporary name keeps the suffix, since libraries choose a format by it. A block that makes a folder at the
+    temporary path works too, unless ``path`` is a folder already.
+
+    Raises:
+        OutputError: The folder cannot be written to or the disk is full.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Name lengths are limited to 255 bytes, so the temporary name does not repeat the final one.
+        holder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+        temporary = holder / f"new{path.suffix}"
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary.parent, ignore_errors=True)
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """Return the error to raise when the operating system refuses to write ``path``."""
+    return OutputError(
+        f"cannot write: {error.strerror or error}",
+        where=path,
+        mend="Free some space or choose another output folder." if error.errno == 28 else "Choose a writable folder.",
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to ``path``, all of it or nothing."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write ``value`` as JSON to ``path``, all of it or nothing; floats keep all their digits."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,121 @@
+"""The instances found in one image: a frozen columnar table from which every format is written."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a table of instances comes from: enough to tell whether it must be made again."""
+
+    image_sha256: str = ""
+    weights_sha256: str = ""
+    weights_name: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    flat_bug_version: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Instances of one image, as columns.
+
+    Coordinates are float64 image pixels: x to the right, y down, (0, 0) the outer corner of the first pixel, so an
+    object of one pixel has width 1.
+
+    Attributes:
+        boxes: ``(n, 4)`` x1, y1, x2, y2.
+        scores: ``(n,)`` confidence between 0 and 1.
+        classes: ``(n,)`` index into the class names of the model.
+        polygons: ``(n,)`` shapely ``Polygon`` or ``MultiPolygon``, with holes; object array.
+        levels: ``(n,)`` scale of the pyramid level that an instance was seen at; 1 is native.
+        width: Image width in pixels.
+        height: Image height in pixels.
+        class_names: Name of each class index.
+        mm_per_px: Size of a pixel in millimetres, when known.
+        provenance: Digests and settings that made the table.
+    """
+
+    boxes: Floats
+    scores: Floats
+    classes: npt.NDArray[np.int64]
+    polygons: npt.NDArray[np.object_]
+    levels: Floats
+    width: int
+    height: int
+    class_names: tuple[str, ...] = ("insect",)
+    mm_per_px: float | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        if self.boxes.shape != (count, 4):
+            raise ValueError(f"boxes have shape {self.boxes.shape}, scores {self.scores.shape}")
+        for name in ("classes", "polygons", "levels"):
+            if getattr(self, name).shape != (count,):
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, scores {self.scores.shape}")
+        for name in ("boxes", "scores", "classes", "polygons", "levels"):
+            getattr(self, name).setflags(write=False)
+
+    @classmethod
+    def empty(cls, width: int, height: int, **others: Any) -> Self:
+        """Return a table without rows for an image of the given size."""
+        return cls.from_polygons(np.empty(0, object), np.empty(0), width=width, height=height, **others)
+
+    @classmethod
+    def from_polygons(
+        cls,
+        polygons: npt.NDArray[np.object_],
+        scores: Floats,
+        *,
+        width: int,
+        height: int,
+        classes: npt.NDArray[np.int64] | None = None,
+        levels: Floats | None = None,
+        **others: Any,
+    ) -> Self:
+        """Return a table whose boxes are the bounds of the polygons; class 0 and level 1 unless given."""
+        count = len(scores)
+        return cls(
+            boxes=np.asarray(shapely.bounds(polygons), np.float64).reshape(count, 4),
+            scores=np.asarray(scores, np.float64),
+            classes=np.zeros(count, np.int64) if classes is None else np.asarray(classes, np.int64),
+            polygons=polygons,
+            levels=np.ones(count) if levels is None else np.asarray(levels, np.float64),
+            width=width,
+            height=height,
+            **others,
+        )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: slice | npt.NDArray[Any]) -> Self:
+        """Return the chosen rows: a slice, a boolean mask or an array of indices."""
+        columns = ("boxes", "scores", "classes", "polygons", "levels")
+        return replace(self, **{name: getattr(self, name)[rows].copy() for name in columns})
+
+    __hash__ = None  # type: ignore[assignment]  # compared by content, which holds arrays
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Instances):
+            return NotImplemented
+        return all(_same(getattr(self, part.name), getattr(other, part.name)) for part in fields(self))
+
+    @property
+    def areas(self) -> Floats:
+        """``(n,)`` area of each outline in square pixels, holes left out."""
+        return np.asarray(shapely.area(self.polygons), np.float64)
+
+
+def _same(mine: object, theirs: object) -> bool:
+    if isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
+        if mine.dtype == object:
+            return mine.shape == theirs.shape and bool(np.all(shapely.equals_identical(mine, theirs)))
+        return np.array_equal(mine, theirs)
+    return mine == theirs

@@ -1,0 +1,1 @@
+"""Levels, tiles and stitching: pure geometry, no files and no network."""

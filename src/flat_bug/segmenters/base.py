@@ -1,0 +1,104 @@
+"""What a segmenter is: a batch of tiles in, box-local masks out; and the card that describes its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+CARD_SUFFIX = ".card.json"
+"""The card of ``model.onnx`` is ``model.card.json`` beside it."""
+
+
+class ModelCard(BaseModel):
+    """What must be known of weights to use them, and to know what they are worth.
+
+    Attributes:
+        name: Short name, used in tables and folder names.
+        tile: Side of the square tile, in pixels, that the network takes.
+        stride: The tile side must be a multiple of this.
+        classes: Name of each class index.
+        mean: Per-channel value subtracted after scaling to 0–1.
+        std: Per-channel value divided by.
+        smallest_object: sqrt(w·h) in tile pixels below which detections mean little.
+        largest_object: Longest side in tile pixels above which an animal was not seen in training; the pyramid goes
+            down until the whole image is no longer than this.
+        max_detections: Most detections per tile.
+        sha256: Digest of the weight file.
+        licence: Licence of the weights.
+        description: What it is, one paragraph.
+        data: Each data set trained on: name, licence, source, images, instances.
+        command: Command that made the weights.
+        created: ISO date.
+        scores: Honest scores: a row per dataset.
+        notes: Known limits, free text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    tile: PositiveInt
+    stride: PositiveInt = 32
+    classes: tuple[str, ...] = ("insect",)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    smallest_object: float = 4.0
+    largest_object: PositiveInt = 1024
+    max_detections: PositiveInt = 1000
+    sha256: str = ""
+    licence: str = "unknown"
+    description: str = ""
+    data: tuple[dict[str, str | int], ...] = ()
+    command: str = ""
+    created: str = ""
+    scores: tuple[dict[str, str | float | int | None], ...] = ()
+    notes: tuple[str, ...] = Field(default_factory=tuple)
+
+
+def card_path(weights: Path) -> Path:
+    """Return where the card of a weight file lies."""
+    return weights.with_name(weights.stem + CARD_SUFFIX)
+
+
+@dataclass(frozen=True)
+class TileInstances:
+    """What a segmenter saw in one tile of side T; coordinates are float64 tile pixels, (0, 0) the outer corner.
+
+    Attributes:
+        boxes: ``(n, 4)`` x1, y1, x2, y2.
+        scores: ``(n,)``.
+        classes: ``(n,)``.
+        masks: ``n`` float32 arrays ``(h, w)`` of logits (positive inside), each covering its own box only.
+        frames: ``(n, 4)`` x1, y1, x2, y2: the rectangle in tile pixels whose cells ``masks[i]`` samples at their
+            centres, so cell (r, c) lies at ``(x1 + (c + .5) * (x2 - x1) / w, y1 + (r + .5) * (y2 - y1) / h)``.
+    """
+
+    boxes: npt.NDArray[np.float64]
+    scores: npt.NDArray[np.float64]
+    classes: npt.NDArray[np.int64]
+    masks: tuple[npt.NDArray[np.float32], ...]
+    frames: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Segmenter(Protocol):
+    """A network, whatever library runs it; nothing else in the program knows which."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the weights."""
+
+    def segment(self, tiles: npt.NDArray[np.uint8], score_threshold: float) -> list[TileInstances]:
+        """Segment a batch of RGB tiles.
+
+        Args:
+            tiles: ``uint8 (n, T, T, 3)`` with T the tile of the card.
+            score_threshold: Candidates at or below this are left out.
+
+        Returns:
+            One ``TileInstances`` per tile, in order.
+        """

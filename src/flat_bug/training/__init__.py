@@ -1,0 +1,1 @@
+"""Train a segmenter with ultralytics and export it; needs the extra `train`."""
