@@ -4,20 +4,22 @@ Names are imported when they are first used, so that ``import flat_bug`` stays f
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flat_bug.instances.table import Instances
     from flat_bug.predict import Predictor
 
-__version__ = version("flat-bug")
+    __version__: str
+
 __all__ = ["Instances", "Predictor", "__version__"]
 
 _HOMES = {"Instances": "flat_bug.instances.table", "Predictor": "flat_bug.predict"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("flat-bug")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'flat_bug' has no attribute {name!r}")

@@ -7,13 +7,18 @@ import sys
 
 from cyclopts import App
 
-from flat_bug import __version__
+import flat_bug
 from flat_bug.cli._support import run
 
 
 def build_app() -> App:
     """Return the command line with all its commands."""
-    app = App(name="fb", help="Find, outline and measure every arthropod in images of any size.", version=__version__)
+    app = App(
+        name="fb",
+        help="Find, outline and measure every arthropod in images of any size.",
+        version=lambda: flat_bug.__version__,
+        help_format="plaintext",  # importing a Markdown renderer takes longer than everything else together
+    )
     command = app.command
     command("flat_bug.cli.predict:predict", name="predict", help="Find and outline every arthropod in images.")
     command("flat_bug.cli.evaluate:evaluate", name="evaluate", help="Score predictions against ground truth.")
