@@ -1,0 +1,53 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both need git, Python 3.11 and make, and nothing else.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What `make test` leaves out; `make test MARKS=` runs everything, as .ci/run does.
+MARKS ?= not slow
+# What is installed for development besides the core; .ci/run adds the other extras.
+EXTRAS ?= dev
+
+.PHONY: help demo env test lint types contract docs check clean
+
+help:
+	@echo "make demo    make data, compare two models on it, and print where the report is"
+	@echo "make test    make an environment and run the tests"
+	@echo "make check   lint, types, import contract, docs and tests"
+	@echo "make clean   remove everything that these commands made"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.$(EXTRAS): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $(VENV)/.core $@
+
+demo: $(VENV)/.core
+	@$(BIN)/python scripts/demo.py demo
+
+env: $(VENV)/.$(EXTRAS)
+
+test: env
+	$(BIN)/pytest --numprocesses 2 --dist worksteal -m "$(MARKS)"
+
+lint: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: env
+	$(BIN)/mypy
+
+contract: env
+	$(BIN)/lint-imports
+
+docs: env
+	$(BIN)/mkdocs build --strict --quiet
+
+check: lint types contract docs test
+
+clean:
+	rm -rf $(VENV) demo site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
