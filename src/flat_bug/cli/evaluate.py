@@ -1,0 +1,95 @@
+"""``fb evaluate``, also known as ``fb_evaluate``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from flat_bug.cli._support import print_json, print_table
+from flat_bug.evaluation.run import Evaluation
+from flat_bug.evaluation.run import evaluate as run_evaluation
+from flat_bug.evaluation.settings import EvaluationSettings
+
+COLUMNS = ("dataset", "images", "gt", "predictions", "matched", "precision", "recall", "f1", "mean_iou", "ap50", "ap")
+
+
+def evaluate(
+    *,
+    predictions: Annotated[Path, Parameter(["--predictions", "-p"])],
+    ground_truth: Annotated[Path, Parameter(["--ground-truth", "-g"])],
+    output: Annotated[Path, Parameter(["--output", "-o"])],
+    images: Annotated[Path | None, Parameter(["--images", "--image-dir", "-I"])] = None,
+    config: Path | None = None,
+    plot: Annotated[bool, Parameter(["--plot", "-P"], negative="")] = False,
+    no_boxes: Annotated[bool, Parameter(["--no-boxes", "-b"], negative="")] = False,
+    coco_predictions: Annotated[bool, Parameter(["--coco-predictions", "-c"], negative="")] = False,
+    scale: Annotated[float | None, Parameter(["--scale", "-s"])] = None,
+    max_images: Annotated[int | None, Parameter(["--max-images", "-n"])] = None,
+    workers: int | None = None,
+    combine: Annotated[bool, Parameter(negative="")] = False,
+    iou_type: Literal["mask", "box"] | None = None,
+    iou_threshold: float | None = None,
+    min_size: float | None = None,
+    size_rule: Literal["ignore", "filter"] | None = None,
+    score_threshold: float | None = None,
+    datasets: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Score predictions against ground truth: precision, recall, F1, overlap and AP of each dataset.
+
+    Example: fb evaluate -p predictions -g fb_yolo/insects/labels/val/instances_default.json -o evaluation -P
+
+    Args:
+        predictions: Output folder of `fb predict`, folder with JSON files of images, or COCO file.
+        ground_truth: COCO file.
+        output: Folder for the tables and overlays.
+        images: Folder of the images; by default they are looked for beside the ground truth.
+        config: Settings in YAML. Of a flat-bug 1.x configuration the score threshold is used; its IOU_THRESHOLD says
+            when two predictions are one animal, and not when a prediction fits.
+        plot: Draw every image with what was matched, missed and spurious.
+        no_boxes: Draw outlines only.
+        coco_predictions: The predictions are a COCO file, whatever it is called.
+        scale: Scale of the overlays, 0.5 by default.
+        max_images: Use the first images only, by name.
+        workers: Images that are compared at once, 8 by default.
+        combine: Write the tables of flat-bug 1.x too, one for each image and one for all.
+        iou_type: Compare outlines or boxes; outlines by default.
+        iou_threshold: Least overlap of a prediction with its animal, 0.5 by default; flat-bug 1.x used 0.2.
+        min_size: Smaller objects do not count; sqrt(width x height) of the box in pixels, 32 by default.
+        size_rule: Whether small objects can be matched without counting, which is the default, or are taken out first.
+        score_threshold: Predictions that score less do not count, except in AP; 0 by default.
+        datasets: Names of datasets at the start of image names, where the ground truth does not say.
+        json: Print one machine-readable object.
+    """
+    given = {
+        "overlays": "all" if plot else None,
+        "overlay_boxes": False if no_boxes else None,
+        "overlay_scale": scale,
+        "max_images": max_images,
+        "workers": workers,
+        "legacy_tables": combine or None,
+        "iou_type": iou_type,
+        "iou_threshold": iou_threshold,
+        "min_size": min_size,
+        "size_rule": size_rule,
+        "score_threshold": score_threshold,
+        "datasets": datasets,
+    }
+    base = EvaluationSettings.from_yaml(config) if config else EvaluationSettings()
+    changed = {name: value for name, value in given.items() if value is not None}
+    settings = EvaluationSettings.from_mapping({**base.model_dump(), **changed}, where="the command line")
+    evaluation = run_evaluation(ground_truth, predictions, output, settings, images, coco=coco_predictions)
+    if json:
+        print_json(
+            {"output": str(output), "scores": evaluation.scores.to_dicts(), "warnings": list(evaluation.warnings)}
+        )
+    else:
+        _print(evaluation, output, settings)
+
+
+def _print(evaluation: Evaluation, output: Path, settings: EvaluationSettings) -> None:
+    rule = f"{settings.iou_type} IoU ≥ {settings.iou_threshold:g}, objects of {settings.min_size:g} pixels or more"
+    print_table(evaluation.scores.select(COLUMNS), f"Matched at {rule}, score ≥ {settings.score_threshold:g}")
+    for warning in evaluation.warnings:
+        print(f"Note: {warning}")
+    print(f"Tables: {output}")
