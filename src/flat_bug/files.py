@@ -54,7 +54,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Write ``value`` as JSON to ``path``, all of it or nothing; floats keep all their digits."""
-    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    # File names that are not UTF-8 hold lone surrogates; as an escape they are valid JSON and come back the same.
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def sha256_of(path: Path) -> str:

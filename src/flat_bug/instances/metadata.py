@@ -1,0 +1,149 @@
+"""The JSON of one image: flat-bug 1.x's keys for existing consumers, and exact ones that give the same table back."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from flat_bug.errors import DatasetError
+from flat_bug.files import write_json
+from flat_bug.instances.table import Instances, Provenance
+
+SCHEMA_VERSION = 2
+"""Version of the exact keys; files of flat-bug 1.x carry none."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the JSON of one image holds.
+
+    Attributes:
+        instances: The table.
+        image_path: The image as it was named when it was predicted.
+        identifier: The part of the file names after ``UUID_``.
+    """
+
+    instances: Instances
+    image_path: str
+    identifier: str
+
+
+def write_metadata(path: Path, metadata: Metadata) -> None:
+    """Write the JSON of one image, all of it or nothing.
+
+    Raises:
+        OutputError: The folder cannot be written to or the disk is full.
+    """
+    write_json(path, to_mapping(metadata), indent=None)
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read the JSON of one image, of this version or of flat-bug 1.x.
+
+    Raises:
+        DatasetError: The file is absent, is not JSON, or breaks the format.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"the prediction cannot be read: {error}", where=path) from error
+    try:
+        return from_mapping(values)
+    except (KeyError, TypeError, ValueError, IndexError, shapely.errors.ShapelyError) as error:
+        raise DatasetError(
+            f"not a prediction of one image: {type(error).__name__}: {error}",
+            where=path,
+            mend="Remove the file and predict the image again.",
+        ) from error
+
+
+def to_mapping(metadata: Metadata) -> dict[str, Any]:
+    """Return the values of the JSON.
+
+    ``contours`` hold what flat-bug 1.x can hold of an outline, its largest part without holes; ``polygons`` are
+    GeoJSON geometries with everything. Classes count from 1, as the categories of COCO do.
+    """
+    table = metadata.instances
+    return {
+        "boxes": table.boxes.tolist(),
+        "contours": [[ring[:, 0].tolist(), ring[:, 1].tolist()] for ring in map(_largest_ring, table.polygons)],
+        "confs": table.scores.tolist(),
+        "classes": (table.classes + 1).tolist(),
+        "scales": table.levels.tolist(),
+        "areas": table.areas.tolist(),
+        "image_path": metadata.image_path,
+        "image_width": table.width,
+        "image_height": table.height,
+        "mask_width": table.width,
+        "mask_height": table.height,
+        "identifier": metadata.identifier,
+        "schema_version": SCHEMA_VERSION,
+        "polygons": [json.loads(text) for text in shapely.to_geojson(table.polygons)],
+        "class_names": list(table.class_names),
+        "mm_per_px": table.mm_per_px,
+        "provenance": asdict(table.provenance),
+    }
+
+
+def from_mapping(values: dict[str, Any]) -> Metadata:
+    """Return what the values of a JSON hold; the inverse of ``to_mapping``.
+
+    Raises:
+        KeyError, TypeError, ValueError: The values break the format.
+    """
+    count = len(values["confs"])
+    exact = "schema_version" in values
+    if exact and values["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema version {values['schema_version']!r} is not known here")
+    table = Instances(
+        boxes=np.asarray(values["boxes"], np.float64).reshape(count, 4),
+        scores=np.asarray(values["confs"], np.float64),
+        classes=np.asarray(values["classes"], np.int64) - 1,
+        polygons=_exact_polygons(values) if exact else _contour_polygons(values),
+        levels=np.asarray(values["scales"], np.float64),
+        width=int(values["image_width"]),
+        height=int(values["image_height"]),
+        class_names=tuple(values.get("class_names", ("insect",))),
+        mm_per_px=values.get("mm_per_px"),
+        provenance=Provenance(**values.get("provenance", {})),
+    )
+    identifier = values.get("identifier", "")
+    # flat-bug 1.x wraps the identifier in a list.
+    return Metadata(
+        table, str(values["image_path"]), str(identifier[0] if isinstance(identifier, list) else identifier)
+    )
+
+
+def _largest_ring(polygon: shapely.Geometry) -> npt.NDArray[np.float64]:
+    """Return the outer ring of the largest part, ``(n, 2)`` without the closing point."""
+    parts = shapely.get_parts(polygon)
+    if len(parts) == 0:
+        return np.empty((0, 2))
+    largest = parts[np.argmax(shapely.area(parts))]
+    return np.asarray(shapely.get_coordinates(shapely.get_exterior_ring(largest))[:-1], np.float64)
+
+
+def _exact_polygons(values: dict[str, Any]) -> npt.NDArray[np.object_]:
+    texts = np.array([json.dumps(geometry) for geometry in values["polygons"]], object)
+    polygons = shapely.from_geojson(texts)
+    kinds = shapely.get_type_id(polygons)
+    if not np.isin(kinds, [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON]).all():
+        raise ValueError("an outline is neither a Polygon nor a MultiPolygon")
+    return np.asarray(polygons, object)
+
+
+def _contour_polygons(values: dict[str, Any]) -> npt.NDArray[np.object_]:
+    """Return the contours of flat-bug 1.x, which are in pixels of the masks, as valid polygons in image pixels."""
+    scale = (values["image_width"] / values["mask_width"], values["image_height"] / values["mask_height"])
+    polygons = np.empty(len(values["contours"]), object)
+    for row, (contour, box) in enumerate(zip(values["contours"], values["boxes"], strict=True)):
+        points = np.asarray(contour, np.float64).T
+        # Simplification there can leave a small animal fewer than three points; its box is what is known of it.
+        polygons[row] = shapely.Polygon(points * scale) if len(points) > 2 else shapely.box(*box)
+    broken = ~shapely.is_valid(polygons)
+    polygons[broken] = shapely.make_valid(polygons[broken], method="structure", keep_collapsed=False)
+    return polygons
