@@ -1,0 +1,69 @@
+"""Locks that a process holds while it lives, whichever way it ends."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flat_bug.errors import RunError
+from flat_bug.files import cannot_write
+
+
+@contextmanager
+def hold(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file ``path`` during the block. The system frees it when the process ends, even by ``kill -9``.
+
+    Args:
+        path: The lock file; made when absent, and left behind.
+        what: What is locked, for the message: "the run".
+
+    Raises:
+        RunError: Another process holds it.
+        OutputError: The file cannot be made.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"{what} is in use by {os.pread(descriptor, 200, 0).decode(errors='replace') or 'another process'}",
+                where=path.parent,
+                mend="Wait until it has ended, or end it; what is finished is kept.",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a living process holds the lock file ``path``."""
+    return _try_shared(path, fcntl.LOCK_NB)
+
+
+def wait_until_free(path: Path) -> None:
+    """Return when no process holds the lock file ``path``."""
+    _try_shared(path, 0)
+
+
+def _try_shared(path: Path, flags: int) -> bool:
+    """Return whether the lock is held by another process; without ``LOCK_NB`` wait until it is not."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that several observers do not see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | flags)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,45 @@
+"""What a submitter is, and how a run is carried out through one."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from flat_bug.experiments.plan import Task
+from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
+
+
+class Submitter(Protocol):
+    """Has tasks run by ``python -m flat_bug.experiments.run_task SPEC.json``, here or elsewhere.
+
+    A submitter decides where and when. What became of a task is read from its record, never from the submitter.
+    """
+
+    def submit(self, run: RunFolder, tasks: Sequence[Task]) -> None:
+        """Start the tasks, each after those that it names in ``after``; may return before they have ended.
+
+        The caller holds the lock of the run.
+        """
+
+
+def to_repeat(statuses: Sequence[TaskStatus], retry_failed: bool = False) -> list[Task]:
+    """Return the tasks that ``resume`` runs: all that are not done.
+
+    A task that failed on its input is left out while the input is the same, unless ``retry_failed``.
+    """
+    return [
+        status.task
+        for status in statuses
+        if status.is_worth_repeating or (retry_failed and status.state is TaskState.FAILED)
+    ]
+
+
+def resume(run: RunFolder, submitter: Submitter, retry_failed: bool = False) -> list[Task]:
+    """Run what a run still lacks and return the tasks that were submitted; nothing finished is done again.
+
+    Raises:
+        RunError: Another process is running its tasks.
+    """
+    with run.lock():
+        run.wait_for_running()
+        tasks = to_repeat(run.statuses(), retry_failed)
+        submitter.submit(run, tasks)
+        return tasks
