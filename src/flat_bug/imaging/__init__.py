@@ -1,1 +1,5 @@
 """Open any image lazily and read any region of it at any scale."""
+
+from flat_bug.imaging.lazy import LazyImage, open_image
+
+__all__ = ["LazyImage", "open_image"]

@@ -1,0 +1,134 @@
+"""An image that is opened at once and decoded only where it is looked at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyvips
+
+from flat_bug.errors import ImageError
+from flat_bug.imaging.colour import to_srgb
+
+# libvips also "loads" tables, matrices, PDF and SVG; an insect image is none of these.
+LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "ppm", "jp2k", "jxl", "openslide")
+# A level of the pyramid up to this many pixels is kept in memory (three bytes each), and coarser ones are made from it.
+KEPT_PIXELS = 16_000_000
+
+
+@dataclass(eq=False)
+class LazyImage:
+    """An upright 8-bit sRGB image of any size, read region by region at any scale.
+
+    Attributes:
+        name: Where it comes from, for messages.
+        width: Width in pixels, after the rotation that EXIF asks for.
+        height: Height in pixels.
+    """
+
+    name: str
+    _image: pyvips.Image
+    _kept: pyvips.Image | None = None
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self._image.width)
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self._image.height)
+
+    def read(
+        self, x: int, y: int, width: int, height: int, size: tuple[int, int] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """Read a region of the image as it looks when scaled to ``size``.
+
+        Args:
+            x: Left of the region, in pixels of the scaled image.
+            y: Top of the region.
+            width: Width of the region; it must lie inside the scaled image.
+            height: Height of the region.
+            size: Width and height of the whole scaled image; by default the native size.
+
+        Returns:
+            ``uint8 (height, width, 3)``, RGB.
+
+        Raises:
+            ImageError: The file is truncated or damaged there.
+        """
+        try:
+            region = self._scaled(size or (self.width, self.height)).crop(x, y, width, height)
+            return np.ndarray((height, width, 3), np.uint8, region.write_to_memory())
+        except pyvips.Error as error:
+            raise _unreadable(self.name, error) from error
+
+    def _scaled(self, size: tuple[int, int]) -> pyvips.Image:
+        if size == (self.width, self.height):
+            return self._image
+        pixels = size[0] * size[1]
+        kept = self._kept
+        if kept is not None and kept.width == size[0]:
+            return kept
+        if kept is not None and kept.width >= 2 * size[0]:
+            return _resize(kept, size)
+        scaled = _resize(self._image, size)
+        if kept is None and pixels <= KEPT_PIXELS:
+            self._kept = scaled = scaled.copy_memory()
+        return scaled
+
+
+def open_image(source: str | Path | npt.NDArray[np.generic]) -> LazyImage:
+    """Open a file, or wrap an array, without decoding more than its header.
+
+    Args:
+        source: Path of a JPEG, PNG, TIFF, WebP, HEIF, GIF, PNM, JPEG 2000 or JPEG XL file, whatever its suffix; of
+            several pages the first. Or an array ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA.
+
+    Raises:
+        ImageError: The file is absent, empty, not an image, or its header is damaged; the array has another layout.
+    """
+    # Results are never asked for twice, and a cached load would show a file's former content.
+    pyvips.cache_set_max(0)
+    if isinstance(source, np.ndarray):
+        return _wrap_array(source)
+    path = Path(source)
+    try:
+        if path.stat().st_size == 0:
+            raise ImageError("the image is empty (zero bytes)", where=path, mend="Copy it again from its source.")
+    except OSError as error:
+        raise ImageError(f"the image cannot be opened: {error.strerror}", where=path) from error
+    try:
+        image = pyvips.Image.new_from_file(str(path), access="random", fail_on="error")
+        if not image.get("vips-loader").startswith(LOADERS):
+            raise ImageError("this is not an image", where=path, mend="Give JPEG, PNG, TIFF, WebP or HEIF files.")
+        return LazyImage(str(path), to_srgb(image.autorot()))
+    except pyvips.Error as error:
+        raise _unreadable(str(path), error) from error
+
+
+def _wrap_array(array: npt.NDArray[Any]) -> LazyImage:
+    layout = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if not layout or array.size == 0 or array.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"an array of shape {array.shape} and type {array.dtype} is not an image",
+            where="the array",
+            mend="Give uint8 or uint16 (h, w), (h, w, 3) or (h, w, 4).",
+        )
+    bands = array.shape[2] if array.ndim == 3 else 1
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(array))
+    kind = {np.dtype(np.uint8): ("b-w", "srgb"), np.dtype(np.uint16): ("grey16", "rgb16")}[array.dtype]
+    return LazyImage("the array", to_srgb(image.copy(interpretation=kind[bands > 1])))
+
+
+def _resize(image: pyvips.Image, size: tuple[int, int]) -> pyvips.Image:
+    scaled = image.resize(size[0] / image.width, vscale=size[1] / image.height)
+    # Rounding inside libvips may differ from ours by a pixel; the last row or column is repeated then.
+    return scaled if (scaled.width, scaled.height) == size else scaled.embed(0, 0, *size, extend="copy")
+
+
+def _unreadable(name: str, error: pyvips.Error) -> ImageError:
+    reason = " ".join(str(error).split()).removeprefix("unable to call ")
+    return ImageError(f"the image cannot be read: {reason}", where=name, mend="Copy it again from its source.")

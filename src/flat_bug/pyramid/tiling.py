@@ -1,0 +1,89 @@
+"""Levels of the pyramid and the tiles that cover them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+STEP = 1.5
+"""A level is this many times smaller than the one before."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The image at one scale.
+
+    Attributes:
+        scale: Level pixels per native pixel, before the sides are rounded to whole pixels; 1 is native.
+        width: Width in level pixels.
+        height: Height in level pixels.
+        native_per_level: Native pixels per level pixel along x and y, exactly.
+    """
+
+    scale: float
+    width: int
+    height: int
+    native_per_level: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square window on a level; what lies outside the level is padding.
+
+    Attributes:
+        level: The level.
+        x: Left edge in level pixels.
+        y: Top edge in level pixels.
+        width: Columns that lie on the level, at most the side of the tile.
+        height: Rows that lie on the level.
+    """
+
+    level: Level
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def levels(width: int, height: int, coarsest: int, *, single: bool = False) -> tuple[Level, ...]:
+    """Return the levels of an image, finest first; the native one is always among them.
+
+    Args:
+        width: Width of the image in pixels.
+        height: Height of the image.
+        coarsest: Levels are added until the longer side of the image is no longer than this.
+        single: Return the native level only.
+    """
+    found = [Level(1.0, width, height, (1.0, 1.0))]
+    while not single and max(found[-1].width, found[-1].height) > coarsest:
+        scale = STEP ** -len(found)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        found.append(Level(scale, *size, (width / size[0], height / size[1])))
+    return tuple(found)
+
+
+def tiles(level: Level, side: int, overlap: int) -> tuple[Tile, ...]:
+    """Cover a level with tiles, row by row, evenly spread.
+
+    Args:
+        level: The level to cover.
+        side: Side of a tile.
+        overlap: Least number of pixels that neighbours share; less than ``side``.
+    """
+    columns, rows = offsets(level.width, side, overlap), offsets(level.height, side, overlap)
+    size = min(side, level.width), min(side, level.height)
+    return tuple(Tile(level, x, y, *size) for y in rows for x in columns)
+
+
+def offsets(length: int, side: int, overlap: int) -> list[int]:
+    """Return where tiles start along one axis: the first at 0, the last ending on the end, evenly between.
+
+    Raises:
+        ValueError: The overlap is not less than the side.
+    """
+    if not 0 <= overlap < side:
+        raise ValueError(f"tiles of {side} px cannot overlap by {overlap} px")
+    if length <= side:
+        return [0]
+    count = math.ceil((length - overlap) / (side - overlap))
+    return [int(start) for start in np.linspace(0, length - side, count).round()]

@@ -1,0 +1,136 @@
+"""Run a network with onnxruntime."""
+
+import ast
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from flat_bug.errors import MissingPartError, UsageError, WeightsError
+from flat_bug.segmenters.base import ModelCard, TileInstances
+from flat_bug.segmenters.yolo import decode, normalised
+
+
+class OnnxSegmenter:
+    """A YOLO segmentation network in ONNX; a network of fixed batch size is fed that many tiles at a time."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, card: ModelCard) -> None:
+        self.card = card
+        self._session = session
+        self._input = session.get_inputs()[0].name
+        batch = session.get_inputs()[0].shape[0]
+        self._batch = batch if isinstance(batch, int) else None
+
+    def segment(self, tiles: npt.NDArray[np.uint8], score_threshold: float) -> list[TileInstances]:
+        """Segment a batch of tiles; see ``Segmenter``."""
+        step = self._batch or max(1, len(tiles))
+        return [
+            decode(predictions, prototypes, self.card, score_threshold)
+            for start in range(0, len(tiles), step)
+            for predictions, prototypes in self._run(tiles[start : start + step])
+        ]
+
+    def _run(self, tiles: npt.NDArray[np.uint8]) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        batch = normalised(tiles, self.card)
+        missing = (self._batch or len(tiles)) - len(tiles)
+        if missing:
+            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
+        outputs = self._session.run(None, {self._input: batch})
+        first, second = outputs[:2]
+        predictions, prototypes = (first, second) if second.ndim == 4 else (second, first)
+        return list(zip(predictions, prototypes, strict=True))[: len(tiles)]
+
+
+def load_onnx(weights: Path, card: ModelCard | None, digest: str, device: str) -> OnnxSegmenter:
+    """Open a network for a device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Args:
+        weights: The ONNX file.
+        card: Its card; if there is none, one is made from what the graph tells.
+        digest: SHA-256 of the file.
+        device: Where to run it.
+
+    Raises:
+        WeightsError: The file is not an ONNX network, or not one that segments, or not the one of the card.
+        MissingPartError: A GPU is asked for, and this onnxruntime has none.
+        UsageError: The device has an unknown name.
+    """
+    session = _open_session(weights, device)
+    tile = _tile_of(session, weights)
+    if card is None:
+        card = _card_from_graph(session.get_modelmeta().custom_metadata_map, weights.stem, tile, digest)
+    if tile not in (None, card.tile):
+        raise WeightsError(f"the network takes tiles of {tile} px, its card says {card.tile} px", where=weights)
+    return OnnxSegmenter(session, card)
+
+
+def _open_session(weights: Path, device: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    # Threads that spin while they wait steal the processor from reading, tracing and other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    providers = _providers(device)
+    try:
+        return onnxruntime.InferenceSession(str(weights), options, providers=providers)
+    except Exception as error:  # onnxruntime raises a dozen unrelated types
+        raise WeightsError(
+            f"onnxruntime cannot load the network: {str(error).splitlines()[0]}",
+            where=weights,
+            mend="Copy the file again from its source, or export it again.",
+        ) from error
+
+
+def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
+    name, _, number = device.partition(":")
+    if name not in ("auto", "cpu", "cuda") or not (number or "0").isdigit():
+        raise UsageError(f"unknown device {device!r}", mend="Choose auto, cpu, cuda or cuda:N.")
+    has_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if name == "cuda" and not has_gpu:
+        raise MissingPartError(
+            "this onnxruntime cannot use a GPU", mend="Install flat-bug[gpu], or choose the device auto or cpu."
+        )
+    gpu: list[str | tuple[str, dict[str, str]]] = [("CUDAExecutionProvider", {"device_id": number or "0"})]
+    return [*(gpu if has_gpu and name != "cpu" else []), "CPUExecutionProvider"]
+
+
+def _tile_of(session: onnxruntime.InferenceSession, weights: Path) -> int | None:
+    """Return the side of the tile that the graph fixes, or None if it takes any."""
+    shape = session.get_inputs()[0].shape
+    ranks = sorted(len(output.shape) for output in session.get_outputs()[:2])
+    if len(shape) != 4 or shape[1] != 3 or ranks != [3, 4]:
+        raise WeightsError(
+            "the network does not segment instances as YOLO does",
+            where=weights,
+            mend="Export a -seg model: `fb model export`.",
+        )
+    if shape[2] != shape[3]:
+        raise WeightsError(f"the network takes tiles of {shape[3]}×{shape[2]} px, not square ones", where=weights)
+    return shape[2] if isinstance(shape[2], int) else None
+
+
+def _card_from_graph(metadata: dict[str, str], name: str, tile: int | None, digest: str) -> ModelCard:
+    """Make a card from the shapes and from the metadata that ultralytics writes."""
+    side = tile or max(_literal(metadata.get("imgsz", ""), [640]))
+    classes = _literal(metadata.get("names", ""), {0: "insect"})
+    return ModelCard(
+        name=name,
+        tile=side,
+        stride=_literal(metadata.get("stride", ""), 32),
+        classes=tuple(str(classes[index]) for index in sorted(classes)),
+        # Unknown without a card; animals longer than half a tile are seen at a coarser level as well.
+        largest_object=side // 2,
+        sha256=digest,
+        licence=metadata.get("license", "unknown"),
+        description=metadata.get("description", ""),
+    )
+
+
+def _literal(text: str, otherwise: Any) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return otherwise

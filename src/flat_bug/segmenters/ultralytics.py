@@ -1,0 +1,104 @@
+"""Run an ultralytics checkpoint with torch; needs the extra `train`.
+
+A checkpoint is a pickle: opening it can run any code, so it is opened only when someone vouches for it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flat_bug.errors import MissingPartError, UsageError, WeightsError
+from flat_bug.segmenters.base import ModelCard, TileInstances
+from flat_bug.segmenters.yolo import decode, normalised
+
+SMALLEST_TILE = 1024
+"""The network takes any size; smaller tiles than this would be mostly overlap."""
+
+
+class UltralyticsSegmenter:
+    """A YOLO segmentation network as torch module."""
+
+    def __init__(self, model: Any, card: ModelCard, device: Any) -> None:
+        self.card = card
+        self._model = model
+        self._device = device
+
+    def segment(self, tiles: npt.NDArray[np.uint8], score_threshold: float) -> list[TileInstances]:
+        """Segment a batch of tiles; see ``Segmenter``."""
+        import torch  # noqa: PLC0415  # takes seconds, and is an extra
+
+        batch = torch.from_numpy(normalised(tiles, self.card)).to(self._device, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            predictions, prototypes = (part.float().cpu().numpy() for part in self._model(batch)[0])
+        return [
+            decode(one, prototype, self.card, score_threshold)
+            for one, prototype in zip(predictions, prototypes, strict=True)
+        ]
+
+
+def load_checkpoint(
+    weights: Path, card: ModelCard | None, digest: str, device: str, *, trusted: bool
+) -> UltralyticsSegmenter:
+    """Open a checkpoint.
+
+    Args:
+        weights: The ``.pt`` file.
+        card: Its card; if there is none, one is made from what the checkpoint tells.
+        digest: SHA-256 of the file.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        trusted: Someone vouches for the file.
+
+    Raises:
+        WeightsError: Nobody vouches for the file, or it does not hold a YOLO network that segments.
+        MissingPartError: The extra `train` or the GPU is not there.
+        UsageError: The device has an unknown name.
+    """
+    if not trusted:
+        raise WeightsError(
+            "a .pt file can run any code when it is opened",
+            where=weights,
+            mend="If you know where it comes from, add --trust-weights; better, export it once: `fb model export`.",
+        )
+    try:
+        import torch  # noqa: PLC0415  # takes seconds, and is an extra
+        from ultralytics.nn.tasks import load_checkpoint as load  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingPartError(
+            "ultralytics is needed for .pt files", where=weights, mend="Install flat-bug[train], or give an .onnx file."
+        ) from error
+    place = _place(device, torch.cuda.is_available())
+    read: Any = load  # untyped
+    try:
+        model, checkpoint = read(str(weights), device=torch.device(place), fuse=True)
+    except Exception as error:  # a pickle can raise anything
+        raise WeightsError(f"this is not an ultralytics checkpoint: {error}", where=weights) from error
+    head = model.model[-1]
+    if not hasattr(head, "proto"):
+        raise WeightsError("the network does not segment instances", where=weights, mend="Give a -seg model.")
+    card = card or _card_from_checkpoint(model, checkpoint, weights.stem, digest)
+    head.max_det = card.max_detections
+    return UltralyticsSegmenter(model.eval().to(memory_format=torch.channels_last), card, place)
+
+
+def _place(device: str, has_gpu: bool) -> str:
+    name = device.partition(":")[0]
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"unknown device {device!r}", mend="Choose auto, cpu, cuda or cuda:N.")
+    if name == "cuda" and not has_gpu:
+        raise MissingPartError("torch finds no GPU here", mend="Choose the device auto or cpu.")
+    return device if name != "auto" else "cuda" if has_gpu else "cpu"
+
+
+def _card_from_checkpoint(model: Any, checkpoint: dict[str, Any], name: str, digest: str) -> ModelCard:
+    side = int((checkpoint.get("train_args") or {}).get("imgsz", SMALLEST_TILE))
+    return ModelCard(
+        name=name,
+        tile=max(side, SMALLEST_TILE),
+        stride=int(model.stride.max()),
+        classes=tuple(str(model.names[index]) for index in sorted(model.names)),
+        largest_object=side if side < SMALLEST_TILE else side // 2,
+        sha256=digest,
+        licence=str(checkpoint.get("license") or "unknown"),
+    )

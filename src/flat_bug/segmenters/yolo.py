@@ -1,0 +1,103 @@
+"""Turn what a YOLO segmentation network puts out into boxes and box-local mask logits."""
+
+import numpy as np
+import numpy.typing as npt
+
+from flat_bug.segmenters.base import ModelCard, TileInstances
+
+BOX_OVERLAP = 0.7
+"""Boxes of one class that overlap more than this (IoU) are one animal; less, since animals touch, may be two."""
+CANDIDATES_PER_DETECTION = 4
+"""So many candidates, the best ones, enter suppression for each detection that may come out."""
+CELLS_BEYOND_BOX = 1
+"""The mask is read this many prototype cells beyond the box, so that the box does not flatten the outline."""
+
+Floats32 = npt.NDArray[np.float32]
+
+
+def normalised(tiles: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.float32]:
+    """Return tiles ``(n, T, T, 3)`` as the float32 ``(n, 3, T, T)`` that the network was trained with."""
+    factor = 1 / (255 * np.array(card.std, np.float32))
+    offset = np.array(card.mean, np.float32) / np.array(card.std, np.float32)
+    batch = np.multiply(tiles.transpose(0, 3, 1, 2), factor[:, None, None], dtype=np.float32, order="C")
+    if offset.any():
+        batch -= offset[:, None, None]
+    return batch
+
+
+def decode(predictions: Floats32, prototypes: Floats32, card: ModelCard, score_threshold: float) -> TileInstances:
+    """Decode the output for one tile.
+
+    Args:
+        predictions: ``(4 + classes + coefficients, anchors)``: centre x, centre y, width, height in tile pixels, class
+            scores, mask coefficients. Or, from a network that suppresses duplicates itself, ``(detections, 6 +
+            coefficients)``: x1, y1, x2, y2, score, class, mask coefficients; told apart by its shape.
+        prototypes: ``(coefficients, h, w)``, which cover the tile.
+        card: Card of the network.
+        score_threshold: Candidates at or below this are left out.
+    """
+    coefficients_per_mask = len(prototypes)
+    if predictions.shape[1] == 6 + coefficients_per_mask:
+        boxes, scores, classes, coefficients = _end_to_end(predictions, score_threshold)
+    else:
+        boxes, scores, classes, coefficients = _one_per_anchor(predictions, coefficients_per_mask, score_threshold)
+    boxes = np.clip(boxes, 0, card.tile)
+    best = np.argsort(-scores, kind="stable")[: card.max_detections * CANDIDATES_PER_DETECTION]
+    best = best[(boxes[best, 2] > boxes[best, 0]) & (boxes[best, 3] > boxes[best, 1])]
+    kept = best[_without_duplicates(boxes[best], classes[best])][: card.max_detections]
+    frames, masks = _box_masks(boxes[kept], coefficients[kept], prototypes, card.tile)
+    return TileInstances(boxes[kept], scores[kept].astype(np.float64), classes[kept], masks, frames)
+
+
+_Candidates = tuple[npt.NDArray[np.float64], Floats32, npt.NDArray[np.int64], Floats32]
+
+
+def _end_to_end(predictions: Floats32, score_threshold: float) -> _Candidates:
+    rows = predictions[predictions[:, 4] > score_threshold]
+    return rows[:, :4].astype(np.float64), rows[:, 4], rows[:, 5].astype(np.int64), rows[:, 6:]
+
+
+def _one_per_anchor(predictions: Floats32, coefficients: int, score_threshold: float) -> _Candidates:
+    class_scores = predictions[4 : len(predictions) - coefficients]
+    found = np.flatnonzero(class_scores.max(axis=0) > score_threshold)
+    rows = predictions[:, found].T
+    class_rows = rows[:, 4 : rows.shape[1] - coefficients]
+    classes = class_rows.argmax(axis=1)
+    scores = np.take_along_axis(class_rows, classes[:, None], axis=1)[:, 0]
+    centres, halves = rows[:, :2].astype(np.float64), rows[:, 2:4].astype(np.float64) / 2
+    return np.hstack([centres - halves, centres + halves]), scores, classes, rows[:, rows.shape[1] - coefficients :]
+
+
+def _without_duplicates(boxes: npt.NDArray[np.float64], classes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which boxes, best first, no better kept box of their class overlaps."""
+    x1, y1, x2, y2 = boxes.astype(np.float32).T[:, :, None]
+    wide = np.minimum(x2, x2.T) - np.maximum(x1, x1.T)
+    high = np.minimum(y2, y2.T) - np.maximum(y1, y1.T)
+    shared = np.maximum(wide, 0) * np.maximum(high, 0)
+    areas = (x2 - x1) * (y2 - y1)
+    # IoU > t without a division: shared > t (a + b - shared)
+    same = (shared * (1 + BOX_OVERLAP) > BOX_OVERLAP * (areas + areas.T)) & (classes[:, None] == classes)
+    beats = np.triu(same, k=1)
+    # Greedy suppression as a fixed point: each round settles at least one more row, in practice nearly all at once.
+    kept = np.ones(len(boxes), np.bool_)
+    while True:
+        still = ~beats[kept].any(axis=0)
+        if np.array_equal(still, kept):
+            return kept
+        kept = still
+
+
+def _box_masks(
+    boxes: npt.NDArray[np.float64], coefficients: Floats32, prototypes: Floats32, tile: int
+) -> tuple[npt.NDArray[np.float64], tuple[Floats32, ...]]:
+    """Return the frames ``(n, 4)`` in tile pixels and the mask logits inside them."""
+    _, rows, columns = prototypes.shape
+    cell = np.array([tile / columns, tile / rows] * 2)
+    cells = boxes / cell
+    first = np.maximum(np.floor(cells[:, :2]).astype(np.int64) - CELLS_BEYOND_BOX, 0)
+    last = np.minimum(np.ceil(cells[:, 2:]).astype(np.int64) + CELLS_BEYOND_BOX, [columns, rows])
+    masks = tuple(
+        np.tensordot(weights, prototypes[:, y1:y2, x1:x2], axes=1)
+        for weights, (x1, y1), (x2, y2) in zip(coefficients, first, last, strict=True)
+    )
+    return np.hstack([first, last]) * cell, masks
