@@ -36,7 +36,7 @@ class GroundTruthImage:
         classes: ``(n,)`` category ids in the file.
         crowd: ``(n,)`` whether ``iscrowd`` is set.
         box_only: ``(n,)`` whether the annotation has no outline, so that its polygon is its box.
-        repaired: ``(n,)`` whether the outline crossed or touched itself and was made valid.
+        repaired: ``(n,)`` whether a ring of the outline crossed or touched itself and was made valid.
         scores: ``(n,)`` confidence, or None when the file holds no predictions.
         entry: The image's entry in the file.
         annotations: The entries of the annotations in the file.

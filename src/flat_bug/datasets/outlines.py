@@ -30,7 +30,7 @@ class Outlines:
         polygons: ``(n,)`` valid Polygon or MultiPolygon; empty where there is no area.
         boxes: ``(n, 4)`` x1, y1, x2, y2.
         box_only: ``(n,)`` whether the polygon is only the box.
-        repaired: ``(n,)`` whether the polygon had to be made valid.
+        repaired: ``(n,)`` whether a ring crossed or touched itself.
     """
 
     polygons: Geometries
@@ -61,14 +61,13 @@ def read_outlines(annotations: list[dict[str, Any]]) -> Outlines:
         else:
             rings.extend(_checked_rings(segmentation, row))
             owners.extend([row] * (len(rings) - len(owners)))
-    drawn = np.unique(np.array(owners, np.intp))
-    polygons[drawn] = _from_rings(rings, np.array(owners, np.intp))
-    # The box of an outline without area is lost by the repair, so it is taken before.
+    repaired = np.zeros(len(annotations), np.bool_)
+    if rings:
+        drawn, polygons[drawn], repaired[drawn] = _from_rings(rings, np.array(owners, np.intp))
+    # The box of an outline without area is lost when that is made valid, so it is taken before.
     boxes = np.where(has_box[:, None], boxes, shapely.bounds(polygons).reshape(-1, 4))
-    repaired = ~shapely.is_valid(polygons)
-    # "structure" joins the loops of a ring that crosses itself; "linework" would make holes of overlapping ones.
-    polygons[repaired] = shapely.make_valid(polygons[repaired], method="structure", keep_collapsed=False)
-    return Outlines(polygons, boxes, box_only | _marked(annotations), repaired)
+    polygons = _valid(polygons)
+    return Outlines(polygons, boxes, box_only | _marked(annotations), repaired & ~shapely.is_empty(polygons))
 
 
 def _marked(annotations: list[dict[str, Any]]) -> npt.NDArray[np.bool_]:
@@ -113,23 +112,35 @@ def _from_runs(segmentation: dict[str, Any], row: int) -> shapely.Geometry:
         raise OutlineError(str(error), row) from error
 
 
-def _from_rings(rings: list[list[float]], owners: npt.NDArray[np.intp]) -> Geometries:
-    """Return one geometry for each owner, in ascending order; owners are sorted, and may have several rings."""
-    if not rings:
-        return np.empty(0, object)
+def _from_rings(
+    rings: list[list[float]], owners: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], Geometries, npt.NDArray[np.bool_]]:
+    """Return the rows that own rings, a geometry for each, and whether one of its rings crosses or touches itself.
+
+    Args:
+        rings: x, y, x, y… of each ring.
+        owners: The row that each ring belongs to, in ascending order.
+    """
     sizes = np.array([len(ring) // 2 for ring in rings])
     coordinates = _coordinates(rings, owners).reshape(-1, 2)
-    outer = shapely.linearrings(coordinates, indices=np.repeat(np.arange(len(rings)), sizes))
-    parts = shapely.polygons(outer)
-    _, compact, counts = np.unique(owners, return_inverse=True, return_counts=True)
-    geometries = np.empty(len(counts), object)
-    single = counts[compact] == 1
-    geometries[compact[single]] = parts[single]
+    parts = shapely.polygons(shapely.linearrings(coordinates, indices=np.repeat(np.arange(len(rings)), sizes)))
+    rows, place, counts = np.unique(owners, return_inverse=True, return_counts=True)
+    broken = np.bincount(place, weights=~shapely.is_valid(parts)) > 0
+    geometries = np.empty(len(rows), object)
+    single = counts[place] == 1
+    geometries[place[single]] = parts[single]
     several = np.flatnonzero(counts > 1)
     if len(several):
-        order = np.searchsorted(several, compact[~single])
-        geometries[several] = shapely.multipolygons(parts[~single], indices=order)
-    return geometries
+        geometries[several] = shapely.multipolygons(parts[~single], indices=np.searchsorted(several, place[~single]))
+    return rows, geometries, broken
+
+
+def _valid(polygons: Geometries) -> Geometries:
+    """Return the polygons with crossing rings taken apart and overlapping parts joined."""
+    broken = ~shapely.is_valid(polygons)
+    # "structure" joins the loops of a ring that crosses itself; "linework" would make holes of overlapping ones.
+    polygons[broken] = shapely.make_valid(polygons[broken], method="structure", keep_collapsed=False)
+    return polygons
 
 
 def _coordinates(rings: list[list[float]], owners: npt.NDArray[np.intp]) -> Floats:

@@ -1,0 +1,83 @@
+"""What preparing needs to know of an image file: that it can be read, its size, its digests and how it looks."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyvips
+
+from flat_bug.errors import ImageError
+
+LOADERS = {"jpegload_buffer", "pngload_buffer", "tiffload_buffer"}
+END_OF_JPEG = b"\xff\xd9"
+LOOK_SIDE = 16
+FLAT = 1
+"""A step of grey levels between neighbours that is noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFacts:
+    """What is known of an image file.
+
+    Attributes:
+        md5: MD5 of the file, which decides the split.
+        sha256: SHA-256 of the file.
+        width: Width in pixels as displayed, that is turned as the EXIF orientation says.
+        height: Height in pixels as displayed.
+        turned: Whether displaying the image swaps the sides of what is stored.
+        clean_end: False for a JPEG with bytes after its end; some programs rewrite such a file in place.
+        look: ``(16,)`` uint64: where a 17 x 17 thumbnail grows brighter and darker, for `split.similar_pairs`.
+    """
+
+    md5: str
+    sha256: str
+    width: int
+    height: int
+    turned: bool
+    clean_end: bool
+    look: npt.NDArray[np.uint64]
+
+
+def inspect_image(path: Path) -> ImageFacts:
+    """Read an image file once, all of it, and return what is known of it.
+
+    Raises:
+        ImageError: The file is empty, truncated, corrupt, or neither JPEG, PNG nor TIFF, whatever its name says.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"the image cannot be read: {error.strerror or error}", where=path) from error
+    if not content:
+        raise ImageError("the image is empty: its file has no bytes", where=path)
+    try:
+        header = pyvips.Image.new_from_buffer(content, "")
+        if header.get("vips-loader") not in LOADERS:
+            raise ImageError("the file holds neither a JPEG, a PNG nor a TIFF image", where=path)
+        thumbnail = pyvips.Image.thumbnail_buffer(
+            content, LOOK_SIDE + 1, height=LOOK_SIDE + 1, size="force", fail_on="truncated"
+        )
+        grey = thumbnail.colourspace("b-w")[0].cast("uchar").numpy()
+    except pyvips.Error as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ImageError(f"the image is broken: {reason}", where=path) from error
+    turned = header.get_typeof("orientation") != 0 and header.get("orientation") >= 5
+    width, height = (header.height, header.width) if turned else (header.width, header.height)
+    return ImageFacts(
+        md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        sha256=hashlib.sha256(content).hexdigest(),
+        width=width,
+        height=height,
+        turned=turned,
+        clean_end=header.get("vips-loader") != "jpegload_buffer" or content.endswith(END_OF_JPEG),
+        look=_look(grey),
+    )
+
+
+def _look(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    levels = grey.astype(np.int16)
+    corner = levels[:-1, :-1]
+    steps = np.stack([levels[:-1, 1:] - corner, levels[1:, :-1] - corner])
+    return np.packbits(np.stack([steps > FLAT, steps < -FLAT])).view(np.uint64)
