@@ -12,6 +12,8 @@ from flat_bug.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, FlatBugEr
 if TYPE_CHECKING:
     import polars as pl
 
+WIDTH_OF_A_LOG = 1000
+
 
 def run(app: App, tokens: list[str]) -> int:
     """Run a command line and return its exit code.
@@ -62,9 +64,8 @@ def print_table(frame: "pl.DataFrame", title: str = "") -> None:
         table.add_column(name.replace("_", " "), justify="right" if kind.is_numeric() else "left")
     for row in frame.iter_rows():
         table.add_row(*(_cell(value) for value in row))
-    console = Console()
     # A log has no width of its own, and a table cut to 80 columns loses its figures.
-    console.print(table, width=None if console.is_terminal else max(80, console.measure(table).maximum))
+    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_LOG).print(table)
 
 
 def _cell(value: object) -> str:

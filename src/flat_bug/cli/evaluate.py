@@ -10,15 +10,17 @@ from flat_bug.evaluation.run import Evaluation
 from flat_bug.evaluation.run import evaluate as run_evaluation
 from flat_bug.evaluation.settings import EvaluationSettings
 
-COLUMNS = ("dataset", "images", "gt", "predictions", "matched", "precision", "recall", "f1", "mean_iou", "ap50", "ap")
+COLUMNS = ("dataset", "images", "gt", "predictions", "precision", "recall", "f1", "mean_iou", "ap50", "ap")
+ALL_IMAGES = -1
+"""What flat-bug 1.x takes for no limit."""
 
 
 def evaluate(
     *,
     predictions: Annotated[Path, Parameter(["--predictions", "-p"])],
     ground_truth: Annotated[Path, Parameter(["--ground-truth", "-g"])],
-    output: Annotated[Path, Parameter(["--output", "-o"])],
-    images: Annotated[Path | None, Parameter(["--images", "--image-dir", "-I"])] = None,
+    output: Annotated[Path, Parameter(["--output", "--output-directory", "-o"])],
+    images: Annotated[Path | None, Parameter(["--images", "--image-directory", "-I"])] = None,
     config: Path | None = None,
     plot: Annotated[bool, Parameter(["--plot", "-P"], negative="")] = False,
     no_boxes: Annotated[bool, Parameter(["--no-boxes", "-b"], negative="")] = False,
@@ -30,9 +32,9 @@ def evaluate(
     iou_type: Literal["mask", "box"] | None = None,
     iou_threshold: float | None = None,
     min_size: float | None = None,
-    size_rule: Literal["ignore", "filter"] | None = None,
+    rules: Literal["coco", "bench"] | None = None,
     score_threshold: float | None = None,
-    datasets: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None,
+    datasets: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative="")] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Score predictions against ground truth: precision, recall, F1, overlap and AP of each dataset.
@@ -56,7 +58,8 @@ def evaluate(
         iou_type: Compare outlines or boxes; outlines by default.
         iou_threshold: Least overlap of a prediction with its animal, 0.5 by default; flat-bug 1.x used 0.2.
         min_size: Smaller objects do not count; sqrt(width x height) of the box in pixels, 32 by default.
-        size_rule: Whether small objects can be matched without counting, which is the default, or are taken out first.
+        rules: As in COCO, small objects can be matched without counting and better scores choose first; as in
+            flat-bug's benchmark, small objects are taken out and better overlaps come first. COCO by default.
         score_threshold: Predictions that score less do not count, except in AP; 0 by default.
         datasets: Names of datasets at the start of image names, where the ground truth does not say.
         json: Print one machine-readable object.
@@ -65,13 +68,13 @@ def evaluate(
         "overlays": "all" if plot else None,
         "overlay_boxes": False if no_boxes else None,
         "overlay_scale": scale,
-        "max_images": max_images,
+        "max_images": None if max_images == ALL_IMAGES else max_images,
         "workers": workers,
         "legacy_tables": combine or None,
         "iou_type": iou_type,
         "iou_threshold": iou_threshold,
         "min_size": min_size,
-        "size_rule": size_rule,
+        "rules": rules,
         "score_threshold": score_threshold,
         "datasets": datasets,
     }
@@ -89,7 +92,8 @@ def evaluate(
 
 def _print(evaluation: Evaluation, output: Path, settings: EvaluationSettings) -> None:
     rule = f"{settings.iou_type} IoU ≥ {settings.iou_threshold:g}, objects of {settings.min_size:g} pixels or more"
-    print_table(evaluation.scores.select(COLUMNS), f"Matched at {rule}, score ≥ {settings.score_threshold:g}")
+    table = evaluation.scores.select(COLUMNS).rename({"predictions": "found"})
+    print_table(table, f"Matched at {rule}, score ≥ {settings.score_threshold:g}")
     for warning in evaluation.warnings:
         print(f"Note: {warning}")
     print(f"Tables: {output}")

@@ -6,14 +6,13 @@ import polars as pl
 from flat_bug.evaluation.match import by_score, match
 from flat_bug.evaluation.objects import Booleans, Objects
 from flat_bug.evaluation.overlap import Pairs
-from flat_bug.evaluation.settings import EvaluationSettings
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_STEPS = np.linspace(0, 1, 101)
 
 
 def average_precisions(
-    truth: Objects, predictions: Objects, pairs: Pairs, images: pl.DataFrame, settings: EvaluationSettings
+    truth: Objects, predictions: Objects, pairs: Pairs, images: pl.DataFrame, *, min_size: float = 32.0
 ) -> dict[str | None, tuple[float | None, float | None]]:
     """Return AP at a threshold of 0.5, and its mean over 0.50, 0.55 … 0.95, of each dataset; of all under None.
 
@@ -25,21 +24,14 @@ def average_precisions(
         predictions: The predictions.
         pairs: Every pair that overlaps by 0.5 or more.
         images: ``dataset`` of each image row.
-        settings: Least size, and what becomes of smaller objects.
+        min_size: Least size of an object that counts.
     """
     names = images["dataset"].unique(maintain_order=True).to_list()
     dataset_of = images["dataset"].replace_strict(names, range(len(names)), return_dtype=pl.Int64).to_numpy()
     order = by_score(predictions.scores)
     curves: dict[str | None, list[float | None]] = {name: [] for name in [*names, None]}
     for threshold in THRESHOLDS:
-        matched = match(
-            truth,
-            predictions,
-            pairs,
-            iou_threshold=float(threshold),
-            min_size=settings.min_size,
-            size_rule=settings.size_rule,
-        )
+        matched = match(truth, predictions, pairs, iou_threshold=float(threshold), min_size=min_size)
         ranked = order[~matched.ignored[order]]
         correct, group = matched.correct[ranked], dataset_of[predictions.images[ranked]]
         wanted = dataset_of[truth.images[~matched.ignored_truth]]

@@ -59,17 +59,18 @@ def compare(
         floor=min(settings.iou_threshold, float(THRESHOLDS[0])),
         workers=settings.workers,
     )
+    kept = predictions.scores >= settings.score_threshold
     matched = match(
         annotations,
         predictions,
-        pairs,
+        pairs[kept[pairs.prediction]],
         iou_threshold=settings.iou_threshold,
         min_size=settings.min_size,
-        size_rule=settings.size_rule,
+        rules=settings.rules,
     )
-    objects = object_table(annotations, predictions, matched, names, score_threshold=settings.score_threshold)
+    objects = object_table(annotations, predictions, matched, names, kept)
     images = image_table(objects, names)
-    precisions = average_precisions(annotations, predictions, pairs, names, settings)
+    precisions = average_precisions(annotations, predictions, pairs, names, min_size=settings.min_size)
     scores = score_table(images, precisions, draws=settings.bootstrap_draws, seed=settings.seed)
     return Comparison(objects, images, scores)
 

@@ -1,9 +1,17 @@
-"""Scorer v1: which prediction is which animal.
+"""Scorer v1: which prediction is which animal, one to one, and which of them count.
 
-Predictions are taken by descending score. Each takes the animal that it overlaps most, among those that are not taken
-and that it overlaps by the threshold or more. Animals below the least size and crowds are *ignored*: a prediction
-takes one of them only when no other is left for it, and then the prediction is ignored too, as is a prediction below
-the least size that takes nothing. These are the rules of COCO, ties included.
+Two sets of rules differ in what becomes of objects below the least size, and in who chooses first:
+
+``coco`` (the default)
+    Predictions choose by descending score. Each takes the animal that it overlaps most, among those that are left and
+    that it overlaps by the threshold or more. Annotations below the least size and crowds are *ignored*: a prediction
+    takes one only when nothing else is left for it, and is then ignored too, as is a prediction below the least size
+    that takes nothing. So an animal of 33 pixels that is predicted with 31 is found, and one of 31 pixels that is
+    predicted with 33 is not held against the prediction. These are the rules of COCO, ties included.
+
+``bench``
+    What is below the least size is taken out on both sides, and then the pair that overlaps most goes first, as in
+    flat-bug's own benchmark (its scorer version 1). Both animals above are mistakes there, one each.
 """
 
 from dataclasses import dataclass
@@ -46,7 +54,7 @@ def match(
     *,
     iou_threshold: float = 0.5,
     min_size: float = 32.0,
-    size_rule: Literal["ignore", "filter"] = "ignore",
+    rules: Literal["coco", "bench"] = "coco",
 ) -> Match:
     """Match predictions with annotations.
 
@@ -56,16 +64,19 @@ def match(
         pairs: Every pair that overlaps by ``iou_threshold`` or more, and any others.
         iou_threshold: Least overlap of a pair that matches.
         min_size: Least size of an object that counts.
-        size_rule: With "ignore", objects below the least size can still be matched, so that an animal of 33 pixels
-            that is predicted with 31 is found, and one of 31 pixels that is predicted with 33 is not held against
-            the prediction. With "filter" they are taken out first, and both cases are mistakes.
+        rules: Who may match whom, and who comes first (see above).
     """
     small_truth, small = truth.sizes < min_size, predictions.sizes < min_size
     ignored_truth = small_truth | truth.crowd
     pairs = pairs[reaches(pairs.iou, iou_threshold)]
-    if size_rule == "filter":
+    # Keys of a sort from the last to the first; of equal overlaps the later annotation goes first, as in COCO.
+    if rules == "bench":
         pairs = pairs[~small_truth[pairs.truth] & ~small[pairs.prediction]]
-    chosen = greedy(pairs, predictions.scores, ignored_truth, truth.crowd)
+        order = np.lexsort((-pairs.prediction, -pairs.truth, -pairs.iou, ignored_truth[pairs.truth]))
+    else:
+        turn = np.argsort(by_score(predictions.scores))
+        order = np.lexsort((-pairs.truth, -pairs.iou, ignored_truth[pairs.truth], turn[pairs.prediction]))
+    chosen = greedy(pairs[order], truth.crowd)
     taken = np.full(len(predictions), NOBODY)
     iou = np.zeros(len(predictions))
     taken[chosen.prediction], iou[chosen.prediction] = chosen.truth, chosen.iou
@@ -79,28 +90,20 @@ def by_score(scores: Floats) -> Integers:
     return np.argsort(-scores, kind="stable")
 
 
-def greedy(pairs: Pairs, scores: Floats, last: Booleans, shared: Booleans) -> Pairs:
-    """Return the pairs that are left when each prediction, by descending score, takes the best that it can get.
+def greedy(pairs: Pairs, shared: Booleans) -> Pairs:
+    """Return the pairs that are left when each, in order, is taken if neither of its two is taken already.
 
-    All predictions ask at once for the best that they have not been refused; each annotation keeps the prediction
-    that comes first and refuses the others, until nobody is refused. This ends as taking turns would, without a loop
-    over the predictions.
+    All predictions ask at once for the first of their pairs that has not been refused; each annotation keeps the
+    first that asks and refuses the others, until nobody is refused. This ends as taking turns would, without a loop
+    over the pairs.
 
     Args:
-        pairs: Pairs that may match.
-        scores: ``(n predictions,)`` confidence.
-        last: ``(n annotations,)`` annotations that are only taken when there is no other.
+        pairs: Pairs that may match, in the order in which they are considered.
         shared: ``(n annotations,)`` annotations that any number of predictions may take.
     """
-    rank = np.empty(len(scores), np.int64)
-    rank[by_score(scores)] = np.arange(len(scores))
-    # The last key sorts first: turn, then what counts, then overlap; of equal overlaps the later annotation.
-    order = np.lexsort((-pairs.truth, -pairs.iou, last[pairs.truth], rank[pairs.prediction]))
-    pairs = pairs[order]
-    turns = rank[pairs.prediction]
-    open_rows = np.arange(len(turns))
+    open_rows = np.arange(len(pairs.iou))
     while True:
-        asking = open_rows[np.unique(turns[open_rows], return_index=True)[1]]
+        asking = np.sort(open_rows[np.unique(pairs.prediction[open_rows], return_index=True)[1]])
         keeps = shared[pairs.truth[asking]]
         keeps[np.unique(pairs.truth[asking], return_index=True)[1]] = True
         if keeps.all():

@@ -1,5 +1,6 @@
 """Read predictions in any of their formats, and find the annotated image that each belongs to."""
 
+import glob
 import hashlib
 import json
 import re
@@ -21,6 +22,7 @@ from flat_bug.files import sha256_of
 from flat_bug.instances.metadata import read_metadata
 
 COCO_NAME = "coco_instances.json"
+GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +64,14 @@ def read_predictions(path: Path, *, coco: bool = False) -> Predictions:
     Of an output folder of ``fb predict`` the COCO file is read, or else the JSON of each image, in sub-folders too.
 
     Args:
-        path: File or folder.
+        path: File or folder, or a pattern of the JSON files of images, such as ``predictions/**/*.json``.
         coco: Whether the file must be COCO.
 
     Raises:
         DatasetError: There is nothing to read, or a file breaks its format.
     """
+    if not path.exists() and GLOB.search(str(path)):
+        return _from_metadata(_matching_files(path))
     if path.is_dir():
         whole = path / COCO_NAME
         if whole.is_file() or coco:
@@ -153,11 +157,20 @@ def _from_coco(path: Path) -> Predictions:
 
 
 def _metadata_files(folder: Path) -> list[Path]:
-    files = sorted(folder.rglob("metadata_*.json")) or sorted(folder.rglob("*.json"))
+    return _some(sorted(folder.rglob("metadata_*.json")) or sorted(folder.rglob("*.json")), folder)
+
+
+def _matching_files(pattern: Path) -> list[Path]:
+    # Path.glob takes patterns without a root only, and a pattern of the user's may have one.
+    found = (Path(name) for name in glob.glob(str(pattern), recursive=True))  # noqa: PTH207
+    return _some(sorted(path for path in found if path.is_file() and path.name != COCO_NAME), pattern)
+
+
+def _some(files: list[Path], where: Path) -> list[Path]:
     if not files:
         raise DatasetError(
             "there are no predictions here",
-            where=folder,
+            where=where,
             mend=f"Give an output folder of `fb predict`, with {COCO_NAME} or metadata_*.json files.",
         )
     return files

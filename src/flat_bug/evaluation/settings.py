@@ -18,9 +18,10 @@ class EvaluationSettings(Settings):
     iou_type: Literal["mask", "box"] = Field("mask", description="Compare outlines or boxes.")
     iou_threshold: float = Field(0.5, gt=0, le=1, description="Least overlap of a prediction with its animal.")
     min_size: float = Field(32.0, ge=0, description="Smaller objects do not count; sqrt(width x height) of the box.")
-    size_rule: Literal["ignore", "filter"] = Field(
-        "ignore",
-        description="Small objects can be matched but never count, or are taken out before matching.",
+    rules: Literal["coco", "bench"] = Field(
+        "coco",
+        description="Small objects can be matched but never count and better scores choose first, as in COCO; or small"
+        " objects are taken out and better overlaps come first, as in flat-bug's benchmark.",
     )
     score_threshold: float = Field(0.0, ge=0, le=1, description="Predictions that score less do not count.")
     bootstrap_draws: PositiveInt = Field(1000, description="Draws of images for the 95 % intervals.")

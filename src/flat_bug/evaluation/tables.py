@@ -25,7 +25,7 @@ OBJECT_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def object_table(
-    truth: Objects, predictions: Objects, matched: Match, images: pl.DataFrame, *, score_threshold: float = 0.0
+    truth: Objects, predictions: Objects, matched: Match, images: pl.DataFrame, kept: Booleans
 ) -> pl.DataFrame:
     """Return a row per annotation and per prediction without one, with the columns of ``OBJECT_SCHEMA``.
 
@@ -34,10 +34,8 @@ def object_table(
         predictions: The predictions.
         matched: Which is which.
         images: ``dataset`` and ``image`` of each image row.
-        score_threshold: Predictions that score less are left out. As better ones choose first, the others match as
-            they would without them.
+        kept: ``(n predictions,)`` whether a prediction is in the table; the others take no annotation.
     """
-    kept = predictions.scores >= score_threshold
     partner, spurious = _partners(len(truth), matched, predictions.scores, kept)
     rows = np.concatenate([np.arange(len(truth)), np.full(len(spurious), NOBODY)])
     others = np.concatenate([partner, spurious])
@@ -92,7 +90,7 @@ def image_table(objects: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame:
 def _partners(count: int, matched: Match, scores: Floats, kept: Booleans) -> tuple[Integers, Integers]:
     """Return the prediction of each annotation or -1, and the predictions without one."""
     partner = np.full(count, NOBODY)
-    rows = np.flatnonzero(kept & (matched.truth != NOBODY))
+    rows = np.flatnonzero(matched.truth != NOBODY)
     # Several predictions may lie in one crowd: its row shows the best of them, which is assigned last.
     best_last = rows[np.argsort(scores[rows], kind="stable")]
     partner[matched.truth[best_last]] = best_last
