@@ -1,0 +1,1 @@
+"""Drawing of small arthropods, litter and backgrounds, with exact outlines; the entry is ``datasets.synth``."""

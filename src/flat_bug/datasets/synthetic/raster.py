@@ -1,0 +1,165 @@
+"""From outlines to pixels: exact area coverage, smooth noise, and painting of figures with light and shadow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.path import Path as Outline
+from matplotlib.transforms import Affine2D
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from flat_bug.datasets.synthetic.patterns import PATTERNS
+from flat_bug.datasets.synthetic.shapes import Figure, Part
+
+Picture = NDArray[np.float32]
+Grey = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Light:
+    """Where the light comes from and how hard it is.
+
+    Args:
+        direction: Of the light, in radians; shadows fall on the other side.
+        shadow: Darkness of drop shadows, 0 to 1.
+        height: Length of drop shadows as a fraction of the figure's size.
+    """
+
+    direction: float
+    shadow: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the picture: rows ``top`` to ``bottom`` and columns ``left`` to ``right``, the ends excluded."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @classmethod
+    def around(cls, shape: Any, margin: float, height: int, width: int) -> "Window | None":
+        """Return the pixels within ``margin`` of a shape, or nothing where it lies outside the picture."""
+        x1, y1, x2, y2 = shapely.bounds(shape)
+        top, bottom = max(0, int(y1 - margin)), min(height, int(y2 + margin) + 2)
+        left, right = max(0, int(x1 - margin)), min(width, int(x2 + margin) + 2)
+        return cls(top, bottom, left, right) if top < bottom and left < right else None
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, as an index into a picture."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+def coverage(shape: Any, window: Window) -> Grey:
+    """Return the fraction of each pixel of the window that a Polygon or MultiPolygon covers, in steps of 1/255.
+
+    Agg accumulates exact areas of the outline in each pixel, so that sub-pixel legs get the grey they deserve.
+    """
+    height, width = window.bottom - window.top, window.right - window.left
+    rings = shapely.get_rings(shapely.get_parts(shapely.normalize(shape)))
+    vertices, ring = shapely.get_coordinates(rings, return_index=True)
+    if len(vertices) == 0:
+        return np.zeros((height, width), dtype=np.float32)
+    codes = np.full(len(vertices), Outline.LINETO, dtype=np.uint8)
+    starts = np.flatnonzero(np.diff(ring, prepend=-1))
+    codes[starts] = Outline.MOVETO
+    codes[np.append(starts[1:], len(codes)) - 1] = Outline.CLOSEPOLY
+    renderer = RendererAgg(width, height, 72)
+    context = renderer.new_gc()
+    context.set_linewidth(0)
+    context.set_snap(False)
+    upright = Affine2D().translate(-window.left, -window.top).scale(1, -1).translate(0, height)
+    renderer.draw_path(context, Outline(vertices, codes), upright, (1.0, 1.0, 1.0, 1.0))
+    return np.asarray(renderer.buffer_rgba())[..., 3].astype(np.float32) / 255
+
+
+def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 1) -> Grey:
+    """Return noise of mean 0 and deviation about 1 whose features are ``cell`` pixels large (and halves of it)."""
+    total = np.zeros((height, width), dtype=np.float32)
+    weight = 1.0
+    for octave in range(octaves):
+        step = max(1.0, cell / 2**octave)
+        shape = (int(height / step) + 5, int(width / step) + 5)
+        grid = rng.standard_normal(shape, dtype=np.float32)
+        total += weight * _stretched(_stretched(grid, width, step, 1), height, step, 0)
+        weight *= 0.5
+    return total
+
+
+def _stretched(grid: Grey, length: int, step: float, axis: int) -> Grey:
+    position = np.arange(length, dtype=np.float32) / np.float32(step)
+    first = position.astype(np.intp)
+    t = position - first
+    taps = (
+        0.5 * (-t + 2 * t**2 - t**3),
+        0.5 * (2 - 5 * t**2 + 3 * t**3),
+        0.5 * (t + 4 * t**2 - 3 * t**3),
+        0.5 * (t**3 - t**2),
+    )
+    along = (-1, 1) if axis == 0 else (1, -1)
+    stretched = sum(np.take(grid, first + k, axis=axis) * tap.reshape(along) for k, tap in enumerate(taps))
+    return np.asarray(stretched, dtype=np.float32)
+
+
+def paint(picture: Picture, figures: Sequence[Figure], light: Light) -> None:
+    """Paint figures onto a picture ``(height, width, 3)`` in place, the first one lowest, each with its shadow."""
+    for figure in figures:
+        if light.shadow > 0:
+            _cast_shadow(picture, figure, light)
+        for part in figure.parts:
+            _paint_part(picture, part, light)
+
+
+def _cast_shadow(picture: Picture, figure: Figure, light: Light) -> None:
+    shape = figure.silhouette()
+    x1, y1, x2, y2 = shapely.bounds(shape)
+    reach = light.height * float(np.sqrt((x2 - x1) * (y2 - y1)))
+    shifted = shapely.transform(
+        shape, lambda xy: xy - reach * np.array([np.cos(light.direction), np.sin(light.direction)])
+    )
+    window = Window.around(shifted, 2 * reach + 2, *picture.shape[:2])
+    if window is None:
+        return
+    dark = ndimage.gaussian_filter(coverage(shifted, window), max(0.6, 0.7 * reach), truncate=2.5)
+    picture[window.slices] *= 1 - light.shadow * dark[..., None]
+
+
+def _paint_part(picture: Picture, part: Part, light: Light) -> None:
+    window = Window.around(part.shape, 1, *picture.shape[:2])
+    if window is None:
+        return
+    cover = coverage(part.shape, window)
+    tone = np.broadcast_to(np.asarray(part.colour, dtype=np.float32), (*cover.shape, 3))
+    opacity = cover * np.float32(part.opacity)
+    if part.pattern is not None:
+        rows, columns = np.mgrid[window.slices].astype(np.float32) + 0.5
+        mix, thickness = PATTERNS[part.pattern.kind](part.pattern, columns, rows)
+        tone = tone + mix[..., None] * (np.asarray(part.pattern.colour, dtype=np.float32) - tone)
+        opacity = cover * np.clip(part.opacity * thickness, 0, 1)
+    if part.relief > 0:
+        shade, shine = _relief(cover, part, light)
+        tone = tone * shade[..., None] + shine[..., None]
+    under = picture[window.slices]
+    under += opacity[..., None] * (np.clip(tone, 0, 1) - under)
+
+
+def _relief(cover: Grey, part: Part, light: Light) -> tuple[Grey, Grey]:
+    """Return the brightness and the highlight of a part that bulges towards the viewer."""
+    # A part that fills its window (a leaf under the whole picture) has no edge to be measured from.
+    depth = ndimage.distance_transform_edt(np.pad(cover > 0.5, 1))[1:-1, 1:-1].astype(np.float32)
+    radius = max(float(depth.max()), 1.0)
+    inward = np.clip(depth / radius, 0, 1)
+    bulge = ndimage.uniform_filter(np.sqrt(inward * (2 - inward)), max(1, int(radius * 0.5)))
+    slope_y, slope_x = np.gradient(bulge * radius) if min(bulge.shape) > 1 else (bulge * 0, bulge * 0)
+    facing = -(slope_x * np.cos(light.direction) + slope_y * np.sin(light.direction))
+    facing = np.clip(-facing, -1, 1)
+    shade = 1 + part.relief * (0.55 * -facing + 0.35 * (bulge - 0.75))
+    shine = part.gloss * np.exp(-(((facing + 0.35) / 0.16) ** 2)) * (bulge > 0.55) * bulge
+    return shade.astype(np.float32), shine.astype(np.float32)
