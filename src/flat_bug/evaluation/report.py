@@ -1,0 +1,136 @@
+"""One HTML page that shows which model is best, on what, and why: whole without a network or another file."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from flat_bug import __version__
+from flat_bug.evaluation.gallery import make_scenes
+from flat_bug.evaluation.scores import POOLED
+from flat_bug.evaluation.standings import ReportModel, Score, Standing, dataset_names, lead_of_best, read_standings
+from flat_bug.files import write_text
+
+__all__ = ["ReportModel", "write_report"]
+
+COLOURS = 7
+"""Colours in report.css that can be told apart, also by the colour-blind; models beyond them differ in shape."""
+
+SHAPES = ("circle", "square", "diamond", "ring")
+CURVES_AT_FIRST = 4
+"""Models whose size curves are shown before the reader chooses; ribbons of more hide each other."""
+
+METRICS = (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"))
+
+
+def write_report(
+    models: Sequence[ReportModel], output: Path, *, title: str, provenance: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the comparison of some models as one HTML page.
+
+    The page is the same, byte for byte, for the same input. A model that is not done, or whose evaluation cannot be
+    read, is shown as such and costs nothing else.
+
+    Args:
+        models: The models, in any order.
+        output: The page to write.
+        title: Heading of the page.
+        provenance: Where the numbers come from: names to texts, numbers, lists or further mappings. ``command`` is
+            shown as the way to make them again.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        OutputError: The page cannot be written.
+    """
+    standings = read_standings(models)
+    page = _environment().get_template("report.html.j2").render(_context(standings, title, dict(provenance or {})))
+    write_text(output, page)
+    return output
+
+
+def _context(standings: Sequence[Standing], title: str, provenance: dict[str, Any]) -> dict[str, Any]:
+    scored = [standing for standing in standings if standing.done]
+    datasets = dataset_names(standings)
+    speeds = [s.model.seconds_per_megapixel for s in standings if s.model.seconds_per_megapixel is not None]
+    return {
+        "title": title,
+        "version": __version__,
+        "standings": standings,
+        "scored": scored,
+        "failed": [standing for standing in standings if not standing.done],
+        "best": scored[0] if scored else None,
+        "runner_up": scored[1] if len(scored) > 1 else None,
+        "lead": lead_of_best(standings),
+        "leaders": _leaders(scored, datasets),
+        "datasets": datasets,
+        "pooled_name": POOLED,
+        "groups": [(name, _sample(scored, name)) for name in (datasets if len(datasets) == 1 else (POOLED, *datasets))],
+        "metrics": METRICS,
+        "colours": COLOURS,
+        "slowest": max(speeds, default=0.0) or 1.0,
+        "size_panels": (),
+        "curves_at_first": CURVES_AT_FIRST,
+        "scenes": make_scenes(standings),
+        "settings": scored[0].settings.get("settings", {}) if scored else {},
+        "command": provenance.get("command"),
+        "provenance": {key: value for key, value in provenance.items() if key != "command"},
+        "css": _asset("report.css"),
+        "javascript": _asset("report.js"),
+    }
+
+
+def _sample(scored: Sequence[Standing], dataset: str) -> Score:
+    """Return the score with the most images, to say on how many animals and images a dataset's scores rest."""
+    scores = [standing.scores[dataset] for standing in scored if dataset in standing.scores]
+    return max(scores, key=lambda score: score.images, default=Score(dataset))
+
+
+def _leaders(scored: Sequence[Standing], datasets: Sequence[str]) -> dict[int, set[str]]:
+    """Return on which datasets each model, by its slot, has the highest F1: several in a tie, none without a rival."""
+    leaders: dict[int, set[str]] = {standing.slot: set() for standing in scored}
+    for name in (POOLED, *datasets):
+        values = {s.slot: s.scores[name].f1 for s in scored if name in s.scores and s.scores[name].f1 is not None}
+        if len(values) > 1:
+            top = max(value for value in values.values() if value is not None)
+            for slot, value in values.items():
+                if value == top:
+                    leaders[slot].add(name)
+    return leaders
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("flat_bug.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, percent=_percent, thousands=_thousands, shape=_shape)
+    return environment
+
+
+def _asset(name: str) -> Markup:
+    # Our own style and script are the only text of the page that is not escaped, with the figures.
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))  # noqa: S704
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _thousands(value: int) -> str:
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def _shape(slot: int) -> str:
+    return SHAPES[slot // COLOURS % len(SHAPES)]
