@@ -95,7 +95,7 @@ def read_coco(path: Path, datasets: Collection[str] = ()) -> CocoFile:
     document = _load(path)
     categories = _categories(document, path)
     images = _image_entries(document, path)
-    annotations = _annotation_entries(document, {entry["id"] for entry in images}, categories, path)
+    annotations = _annotation_entries(document, {entry["id"]: entry for entry in images}, categories, path)
     try:
         outlines = read_outlines(annotations)
     except OutlineError as error:
@@ -222,7 +222,7 @@ def _image_entries(document: dict[str, Any], path: Path) -> list[dict[str, Any]]
 
 
 def _annotation_entries(
-    document: dict[str, Any], images: set[int], categories: dict[int, str], path: Path
+    document: dict[str, Any], images: dict[int, dict[str, Any]], categories: dict[int, str], path: Path
 ) -> list[dict[str, Any]]:
     seen: set[int] = set()
     for entry in document["annotations"]:
@@ -231,11 +231,15 @@ def _annotation_entries(
         if entry["id"] in seen:
             raise DatasetError(f"two annotations have the id {entry['id']}", where=path)
         seen.add(entry["id"])
-        # The type comes first: an id that is a list cannot be looked up in a set.
+        # The type comes first: an id that is a list cannot be looked up.
         if not _is_id(entry.get("image_id")) or entry["image_id"] not in images:
             raise _annotation_error(f"there is no image with the id {entry.get('image_id')!r}", entry, path)
         if not _is_id(entry.get("category_id")) or entry["category_id"] not in categories:
             raise _annotation_error(f"there is no category with the id {entry.get('category_id')!r}", entry, path)
+        image, outline = images[entry["image_id"]], entry.get("segmentation")
+        if isinstance(outline, dict) and outline.get("size") != [image["height"], image["width"]]:
+            what = f"its mask has size {outline.get('size')}, its image {[image['height'], image['width']]}"
+            raise _annotation_error(what, entry, path)
     return list(document["annotations"])
 
 

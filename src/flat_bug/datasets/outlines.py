@@ -1,5 +1,6 @@
 """The outlines of COCO annotations as shapely geometries, all annotations of a file at once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -12,6 +13,9 @@ from flat_bug.datasets.rle import rle_polygon
 
 Floats = npt.NDArray[np.float64]
 Geometries = npt.NDArray[np.object_]
+
+FARTHEST = 1e9
+"""No coordinate is farther out than this, in pixels; NaN is not either."""
 
 
 class OutlineError(ValueError):
@@ -82,14 +86,12 @@ def _boxes(annotations: list[dict[str, Any]]) -> tuple[Floats, npt.NDArray[np.bo
         box = entry.get("bbox")
         if box is None or box == []:
             continue
-        if not isinstance(box, list) or len(box) != 4:
+        if not isinstance(box, list) or len(box) != 4 or not _all_numbers(box):
             raise OutlineError(f"the bbox is {box!r}, not [x, y, width, height]", row)
-        boxes[row] = _numbers(box, row)
+        if not all(abs(value) <= FARTHEST for value in box) or min(box[2:]) < 0:
+            raise OutlineError(f"the bbox {box} has an impossible position or a negative side", row)
+        boxes[row] = box
         present[row] = True
-    broken = np.flatnonzero(~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1))
-    if len(broken):
-        row = int(broken[0])
-        raise OutlineError(f"the bbox {annotations[row]['bbox']} has an infinite or negative side", row)
     boxes[:, 2:] += boxes[:, :2]
     return boxes, present
 
@@ -144,22 +146,22 @@ def _valid(polygons: Geometries) -> Geometries:
 
 
 def _coordinates(rings: list[list[float]], owners: npt.NDArray[np.intp]) -> Floats:
+    if not _all_numbers(chain.from_iterable(rings)):
+        row = next(row for ring, row in zip(rings, owners.tolist(), strict=True) if not _all_numbers(ring))
+        raise OutlineError("a coordinate is not a number", row)
     try:
         values = np.fromiter(chain.from_iterable(rings), np.float64)
-    except (TypeError, ValueError):
-        for ring, row in zip(rings, owners.tolist(), strict=True):
-            _numbers(ring, row)
-        raise
-    infinite = np.flatnonzero(~np.isfinite(values))
-    if len(infinite):
+    except OverflowError as error:
+        row = next(row for ring, row in zip(rings, owners.tolist(), strict=True) if max(map(abs, ring)) > FARTHEST)
+        raise OutlineError("the outline has a coordinate beyond any image", row) from error
+    impossible = np.flatnonzero(~(np.abs(values) <= FARTHEST))
+    if len(impossible):
         ends = np.cumsum([len(ring) for ring in rings])
-        row = int(owners[np.searchsorted(ends, infinite[0], side="right")])
-        raise OutlineError(f"the outline has the coordinate {values[infinite[0]]}", row)
+        row = int(owners[np.searchsorted(ends, impossible[0], side="right")])
+        raise OutlineError(f"the outline has the coordinate {values[impossible[0]]}", row)
     return values
 
 
-def _numbers(values: list[Any], row: int) -> Floats:
-    try:
-        return np.fromiter(values, np.float64, len(values))
-    except (TypeError, ValueError) as error:
-        raise OutlineError("a coordinate is not a number", row) from error
+def _all_numbers(values: Iterable[Any]) -> bool:
+    # numpy would take text for numbers, and null for NaN.
+    return set(map(type, values)) <= {int, float}

@@ -11,6 +11,9 @@ Integers = npt.NDArray[np.int64]
 FIRST_CODE = 48
 """A compressed count is written in characters from this code on, six bits each: five of number, one "more follows"."""
 
+MOST_PIXELS = 2**40
+"""Far more than any image has, and few enough that sums of runs stay exact."""
+
 
 def rle_polygon(segmentation: dict[str, Any]) -> shapely.Geometry:
     """Return the outline of a COCO run-length mask, along the outer borders of its pixels.
@@ -39,13 +42,15 @@ def rle_polygon(segmentation: dict[str, Any]) -> shapely.Geometry:
 def _size(size: Any) -> tuple[int, int]:
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f"the run-length mask has size {size!r}, not [height, width]")
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"the run-length mask is too large, {size[0]} x {size[1]} pixels")
     return size[0], size[1]
 
 
 def _counts(counts: Any) -> Integers:
     if isinstance(counts, str):
         return _decompress(counts)
-    if isinstance(counts, list) and all(isinstance(count, int) for count in counts):
+    if isinstance(counts, list) and all(isinstance(count, int) and count <= MOST_PIXELS for count in counts):
         return np.asarray(counts, np.int64)
     raise ValueError("the run-length mask has no counts")
 
