@@ -1,0 +1,179 @@
+"""Which images are meant, and a name for each that no other one has."""
+
+import glob
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path, PurePosixPath
+
+from flat_bug.errors import UsageError
+
+DEFAULT_PATTERN = r"\.(jpe?g|png|tiff?|webp|heic|heif|avif|jp2|jxl)$"
+"""Names of files in a folder that are images; matched anywhere in the name, in any case."""
+
+COCO_NAME = "coco_instances.json"
+SUMMARY_NAME = "summary.csv"
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
+# Names that would leave the output folder, or are taken there.
+RESERVED = (".", "..", COCO_NAME, SUMMARY_NAME)
+LONGEST_NAME = 150
+"""In bytes: file names may have 255, and number, identifier and suffix are added to it."""
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image to predict.
+
+    Attributes:
+        path: The file.
+        file_name: Its path below the input folder, with ``/``.
+        name: What its results are called: its stem, and the folders above it where two images have the same stem.
+    """
+
+    path: Path
+    file_name: str
+    name: str
+
+
+def find_images(
+    inputs: Sequence[str | Path],
+    *,
+    pattern: str = DEFAULT_PATTERN,
+    recursive: bool = False,
+    limit: int | None = None,
+    exclude: Path | None = None,
+) -> list[InputImage]:
+    """Return the images that are meant, in alphabetical order.
+
+    Args:
+        inputs: Files, folders, patterns with ``*``, or text files (``.txt``) that name an image per line, relative to
+            the text file.
+        pattern: Regular expression that the name of a file in a folder must match somewhere, in any case.
+        recursive: Look into the folders below a folder as well.
+        limit: Only the first so many.
+        exclude: A folder whose content is left out: the output, where it lies in the input.
+
+    Raises:
+        UsageError: An input does not exist, is a video or an address, the pattern is broken, or no image is found.
+    """
+    wanted = _compile(pattern)
+    paths = [path for given in inputs for path in _expand(str(given), wanted, recursive)]
+    if exclude is not None:
+        inside = exclude.resolve()
+        paths = [path for path in paths if not path.resolve().is_relative_to(inside)]
+    unique = list({_absolute(path): path for path in paths}.items())
+    if not unique:
+        raise UsageError(
+            "there are no images",
+            where=", ".join(map(str, inputs)),
+            mend=f"Look into sub-folders with -R, or change the pattern (-p), which is {pattern}",
+        )
+    root = _root(inputs, [absolute for absolute, _ in unique])
+    found = sorted((absolute.relative_to(root).as_posix(), path) for absolute, path in unique)
+    names = _unique_names([PurePosixPath(file_name) for file_name, _ in found])
+    images = [InputImage(path, file_name, names[PurePosixPath(file_name)]) for file_name, path in found]
+    return images[:limit]
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise UsageError(
+            f"the input pattern is not a regular expression: {error}",
+            where=pattern,
+            mend=r"For names that end with .jpg write \.jpg$",
+        ) from error
+
+
+def _expand(given: str, wanted: re.Pattern[str], recursive: bool) -> Iterable[Path]:
+    path = Path(given).expanduser()
+    if "://" in given:
+        raise UsageError("addresses are not supported yet", where=given, mend="Copy the images to a local folder.")
+    if path.suffix.lower() in VIDEOS:
+        raise UsageError(
+            "videos are not supported yet", where=given, mend="Extract its frames: ffmpeg -i VIDEO frames/%06d.png"
+        )
+    if path.is_dir():
+        return _files_below(path, wanted, recursive)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        return _listed(path)
+    if path.exists():
+        return [path]
+    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207  # Path.glob refuses "/"
+    if not matches:
+        raise UsageError("there is no such file or folder", where=given, mend="Check the path (-i).")
+    return [match for match in matches if match.is_file()]
+
+
+def _files_below(folder: Path, wanted: re.Pattern[str], recursive: bool) -> Iterator[Path]:
+    """Yield the files in a folder; hidden ones, such as the shadows that macOS leaves, are not meant."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"the folder cannot be read: {error.strerror}", where=error.filename) from error
+
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(parent)
+        # Linked folders are followed, each once, so that a loop of links ends.
+        if real in seen or not recursive:
+            folders.clear()
+        if real not in seen:
+            yield from (Path(parent, name) for name in names if wanted.search(name) and not name.startswith("."))
+        seen.add(real)
+
+
+def _listed(path: Path) -> Iterator[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the list of images cannot be read: {error}", where=path) from error
+    return (path.parent / Path(line.strip()).expanduser() for line in lines if line.strip())
+
+
+def _root(inputs: Sequence[str | Path], absolute: list[Path]) -> Path:
+    """Return the folder that file names are relative to: the input folder, or the nearest one above all images."""
+    if len(inputs) == 1 and (folder := Path(inputs[0]).expanduser()).is_dir():
+        return _absolute(folder)
+    return Path(os.path.commonpath([path.parent for path in absolute]))
+
+
+def _absolute(path: Path) -> Path:
+    """Return a path without ``..``, its links not followed, since their names are the ones that are meant."""
+    return Path(os.path.abspath(path))  # noqa: PTH100  # Path.resolve follows links
+
+
+def _unique_names(file_names: list[PurePosixPath]) -> dict[PurePosixPath, str]:
+    """Return a name for each file; the uppermost of several with one stem is called by the stem alone."""
+    taken = {_key(name) for name in RESERVED}
+    names: dict[PurePosixPath, str] = {}
+    for file_name in sorted(file_names, key=lambda path: (len(path.parts), path)):
+        names[file_name] = next(name for name in _candidates(file_name) if _key(name) not in taken)
+        taken.add(_key(names[file_name]))
+    return names
+
+
+def _candidates(file_name: PurePosixPath) -> Iterator[str]:
+    with_folders = "__".join([*file_name.parts[:-1], file_name.stem])
+    with_suffix = f"{with_folders}__{file_name.suffix.removeprefix('.')}"
+    for name in (file_name.stem, with_folders, with_suffix):
+        yield _shortened(name)
+    for number in count(2):
+        yield _shortened(f"{with_suffix}__{number}")
+
+
+def _key(name: str) -> str:
+    """Return what two names share that are one name on some file system."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _shortened(name: str) -> str:
+    encoded = os.fsencode(name)
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    mark = hashlib.sha256(encoded).hexdigest()[:12]
+    return encoded[: LONGEST_NAME - 13].decode("utf-8", "ignore") + "~" + mark

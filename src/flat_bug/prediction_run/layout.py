@@ -1,0 +1,89 @@
+"""Where the results of an image lie in the output folder."""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from flat_bug.config import Settings
+
+SEPARATOR = "_UUID_"
+IDENTIFIER = re.compile(r"[^/\\:\x00-\x1f]{1,60}")
+
+
+class OutputSettings(Settings):
+    """What is written for each image, and how it is arranged."""
+
+    crops: bool = Field(True, description="A picture of each instance.")
+    overviews: bool = Field(True, description="A picture of the image with its instances drawn in.")
+    metadata: bool = Field(True, description="The JSON of the image.")
+    coco: bool = Field(True, description="One COCO file of all images.")
+    long_format: bool = Field(False, description="Three shared folders instead of a folder for each image.")
+    fast: bool = Field(False, description="Smaller overviews.")
+    identifier: str | None = Field(None, description="Last part of the file names; by default made from the content.")
+
+    @field_validator("identifier")
+    @classmethod
+    def _is_part_of_a_file_name(cls, value: str | None) -> str | None:
+        if value is not None and (not IDENTIFIER.fullmatch(value) or SEPARATOR in value):
+            raise ValueError(f"1 to 60 characters that a file name may have, without {SEPARATOR}")
+        return value
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The names of all results in an output folder.
+
+    Attributes:
+        output: The folder.
+        long_format: Three shared folders instead of a folder for each image.
+    """
+
+    output: Path
+    long_format: bool
+
+    def metadata(self, name: str, identifier: str) -> Path:
+        """Return the path of the JSON of an image."""
+        return self._folder(name, "metadata") / f"metadata_{name}{SEPARATOR}{identifier}.json"
+
+    def overview(self, name: str, identifier: str) -> Path:
+        """Return the path of the overview of an image."""
+        return self._folder(name, "overviews") / f"overview_{name}{SEPARATOR}{identifier}.jpg"
+
+    def crops(self, name: str, identifier: str, count: int) -> list[Path]:
+        """Return the path of the crop of each instance."""
+        folder = self._folder(name, "crops")
+        return [folder / f"crop_{name}_CROPNUMBER_{row}{SEPARATOR}{identifier}.png" for row in range(count)]
+
+    def former(self, name: str) -> list[Path]:
+        """Return the results of an image that are there already, the JSON first, whatever their identifier."""
+        # Shared folders hold the results of all images, so they are read once; an image is written once in a run.
+        index = self._shared if self.long_format else _index([self.output / name, self.output / name / "crops"])
+        return [path for kind in ("metadata", "overview", "crop") for path in index.get(f"{kind}_{name}", ())]
+
+    def _folder(self, name: str, kind: str) -> Path:
+        if self.long_format:
+            return self.output / kind
+        return self.output / name / "crops" if kind == "crops" else self.output / name
+
+    @cached_property
+    def _shared(self) -> dict[str, list[Path]]:
+        return _index([self.output / kind for kind in ("metadata", "overviews", "crops")])
+
+
+def has_identifier(path: Path, identifier: str) -> bool:
+    """Return whether a result carries an identifier."""
+    return path.stem.endswith(f"{SEPARATOR}{identifier}")
+
+
+def _index(folders: list[Path]) -> dict[str, list[Path]]:
+    """Return the results in some folders by kind and name of the image: ``crop_beetle`` → paths."""
+    index: dict[str, list[Path]] = defaultdict(list)
+    for folder in folders:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            owner = re.sub(r"^(crop_.*)_CROPNUMBER_\d+$", r"\1", path.name.rpartition(SEPARATOR)[0], flags=re.DOTALL)
+            index[owner].append(path)
+    return dict(index)

@@ -1,0 +1,145 @@
+"""The results of one image on disk: what can be kept of a former run, and writing what is missing."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from flat_bug.errors import DatasetError, ImageError
+from flat_bug.files import atomic_path, cannot_write, sha256_of
+from flat_bug.imaging import LazyImage, open_image
+from flat_bug.instances.crops import crops, encode_png
+from flat_bug.instances.metadata import Metadata, read_metadata, write_metadata
+from flat_bug.instances.overview import encode_jpeg, overview
+from flat_bug.instances.table import Instances, Provenance
+from flat_bug.predict import Predictor
+from flat_bug.prediction_run.inputs import InputImage
+from flat_bug.prediction_run.layout import Layout, OutputSettings, has_identifier
+from flat_bug.prediction_run.summary import Status
+
+IDENTIFIERS = uuid.UUID("6b1ff1a5-8e0c-5c8c-9d5e-2f9f6a3f0f1b")
+"""Namespace of the identifiers that are made from the digests of image, weights and settings."""
+
+
+class ResultsWriter:
+    """Predicts images, one at a time, into an output folder."""
+
+    def __init__(self, predictor: Predictor, layout: Layout, settings: OutputSettings, scratch: Path) -> None:
+        """Prepare to write.
+
+        Args:
+            predictor: The model and its settings.
+            layout: Where results lie.
+            settings: What is written.
+            scratch: Folder for what the COCO file needs of images whose JSON is not wanted.
+        """
+        self._predictor = predictor
+        self._layout = layout
+        self._settings = settings
+        self._scratch = scratch
+        self._written: list[tuple[str, Path]] = []
+
+    def predict(self, image: InputImage) -> tuple[Instances, Status]:
+        """Predict an image unless it was done before, and write what is missing of its results.
+
+        Raises:
+            ImageError: The image cannot be read.
+            OutputError: The results cannot be written.
+        """
+        former = self._layout.former(image.name)
+        kept = self._kept(image, former)
+        if kept is None:
+            table = self._predictor(image.path)
+            found = Metadata(table, str(image.path), self._settings.identifier or identifier_of(table.provenance))
+            _remove(former)
+            former = []
+        else:
+            found = kept
+            stale = [path for path in former if not has_identifier(path, found.identifier)]
+            _remove(stale)
+            former = [path for path in former if path not in stale]
+        complete = self._write_missing(image, found, set(former))
+        return found.instances, "skipped" if kept is not None and complete else "done"
+
+    def tables(self) -> Iterator[tuple[str, Instances]]:
+        """Yield the name and the table of each image that was predicted or done before, in order."""
+        for file_name, path in self._written:
+            yield file_name, read_metadata(path).instances
+
+    def _kept(self, image: InputImage, former: list[Path]) -> Metadata | None:
+        """Return what a former run found in the same pixels with the same weights and settings."""
+        candidates = [path for path in former if path.suffix == ".json"]
+        # Digests of large files take a while, so they are made only where there is something to compare them with.
+        expected = self._expected(image.path) if candidates else None
+        for path in candidates:
+            try:
+                found = read_metadata(path)
+            except DatasetError:
+                # Broken or foreign: replaced like any result of other settings.
+                continue
+            provenance = found.instances.provenance
+            same = (provenance.image_sha256, provenance.weights_sha256, provenance.settings) == expected
+            if same and self._settings.identifier in (None, found.identifier):
+                return found
+        return None
+
+    def _expected(self, image: Path) -> tuple[str, str, dict[str, object]] | None:
+        weights = self._predictor.card.sha256
+        if not weights:
+            return None
+        try:
+            return sha256_of(image), weights, self._predictor.settings.model_dump(mode="json")
+        except OSError as error:
+            raise ImageError(f"the image cannot be opened: {error.strerror}", where=image) from error
+
+    def _write_missing(self, image: InputImage, found: Metadata, present: set[Path]) -> bool:
+        """Write what is wanted and not present, the JSON last, since it says that the image is done.
+
+        Returns:
+            Whether nothing was missing.
+        """
+        table, name, identifier = found.instances, image.name, found.identifier
+        paths = self._layout.crops(name, identifier, len(table)) if self._settings.crops else []
+        rows = [row for row, path in enumerate(paths) if path not in present]
+        picture = self._layout.overview(name, identifier)
+        wants_picture = self._settings.overviews and picture not in present
+        if rows or wants_picture:
+            pixels = open_image(image.path)
+            _write_crops(pixels, table, paths, rows)
+            if wants_picture:
+                _write_bytes(picture, encode_jpeg(overview(pixels, table, fast=self._settings.fast)))
+        metadata = self._layout.metadata(name, identifier)
+        wants_metadata = self._settings.metadata and metadata not in present
+        if wants_metadata:
+            write_metadata(metadata, found)
+        elif self._settings.coco and metadata not in present:
+            metadata = self._scratch / f"{len(self._written)}.json"
+            write_metadata(metadata, found)
+        self._written.append((image.file_name, metadata))
+        return not (rows or wants_picture or wants_metadata)
+
+
+def identifier_of(provenance: Provenance) -> str:
+    """Return an identifier that is the same whenever pixels, weights and settings are the same."""
+    made_of = [provenance.image_sha256, provenance.weights_sha256, provenance.settings]
+    return str(uuid.uuid5(IDENTIFIERS, json.dumps(made_of, sort_keys=True)))
+
+
+def _write_crops(pixels: LazyImage, table: Instances, paths: list[Path], rows: list[int]) -> None:
+    for row, picture in zip(rows, crops(pixels, table[np.array(rows, np.int64)]), strict=True):
+        _write_bytes(paths[row], encode_png(picture))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error

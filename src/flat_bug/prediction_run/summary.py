@@ -1,0 +1,83 @@
+"""What became of each image, as rows and as sums."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+SCHEMA = {
+    "image": pl.String,
+    "status": pl.String,
+    "instances": pl.Int64,
+    "width": pl.Int64,
+    "height": pl.Int64,
+    "megapixels": pl.Float64,
+    "seconds": pl.Float64,
+    "reason": pl.String,
+}
+Status = Literal["done", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """What became of one image.
+
+    Attributes:
+        image: Its path below the input folder.
+        status: ``skipped`` when the same weights and settings had done it before.
+        instances: How many were found.
+        width: In pixels.
+        height: In pixels.
+        megapixels: Millions of pixels.
+        seconds: Time to predict it and to write its results.
+        reason: Why it failed.
+    """
+
+    image: str
+    status: Status
+    instances: int | None = None
+    width: int | None = None
+    height: int | None = None
+    megapixels: float | None = None
+    seconds: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class PredictionRun:
+    """What became of all images.
+
+    Attributes:
+        rows: One per image, in order.
+        coco: The COCO file of all images that did not fail, if it was written.
+        summary_file: ``summary`` as CSV, if it was written.
+    """
+
+    rows: tuple[ImageRow, ...]
+    coco: Path | None = None
+    summary_file: Path | None = None
+
+    @property
+    def summary(self) -> pl.DataFrame:
+        """A row per image, with the columns of ``ImageRow``."""
+        return summary_of(self.rows)
+
+    @property
+    def failed(self) -> tuple[ImageRow, ...]:
+        """The images that failed."""
+        return tuple(row for row in self.rows if row.status == "failed")
+
+    def totals(self) -> dict[str, Any]:
+        """Return the sums over all images; seconds of those that were predicted now."""
+        frame = self.summary
+        return {
+            "images": len(frame),
+            **{status: frame["status"].eq(status).sum() for status in ("done", "skipped", "failed")},
+            **{name: frame[name].sum() for name in ("instances", "megapixels", "seconds")},
+        }
+
+
+def summary_of(rows: tuple[ImageRow, ...]) -> pl.DataFrame:
+    """Return a row per image, with the columns of ``ImageRow``."""
+    return pl.DataFrame([asdict(row) for row in rows], schema=SCHEMA)
