@@ -20,7 +20,9 @@ VARIABLES = (
 )
 """The variables that a path may hold."""
 
-_VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|([A-Za-z0-9_]+))")
+_FOLDERS = frozenset(VARIABLES) - {"SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "USER"}
+_DOLLAR = "$"
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]+|\$)\}|([A-Za-z0-9_]+))")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class NodePath:
     """Text of a path in which ``~`` at the start and ``$NAME`` or ``${NAME}`` of ``VARIABLES`` stand for their values.
 
     Everything else is the literal text of file names, whatever a shell would make of it: no value of an option ever
-    reaches one. The values of variables are literal, too.
+    reaches one. The values of variables are literal, too. ``${$}`` is a dollar, for a folder that is really called
+    ``$HOME``.
     """
 
     text: str
@@ -41,6 +44,18 @@ class NodePath:
 
     def __str__(self) -> str:
         return self.text
+
+    @classmethod
+    def literal(cls, path: Path) -> "NodePath":
+        """Return the path of something that was found here; it has no variables, whatever its name."""
+        return cls(str(path.absolute()).replace(_DOLLAR, "${$}"))
+
+    def anchored(self) -> "NodePath":
+        """Return the same path from the root, so that it means the same wherever a task is started."""
+        first = _VARIABLE.match(self.text)
+        if self.text.startswith("/") or self._starts_at_home() or (first is not None and _name(first) in _FOLDERS):
+            return self
+        return NodePath(f"{NodePath.literal(Path.cwd())}/{self.text}")
 
     def variables(self) -> tuple[str, ...]:
         """Return the allowed variables that the text holds; ``~`` counts as ``HOME``."""
@@ -101,4 +116,6 @@ def _name(match: re.Match[str]) -> str:
 
 
 def _value_of(match: re.Match[str], values: Mapping[str, str]) -> str:
+    if _name(match) == _DOLLAR:
+        return _DOLLAR
     return values[_name(match)] if _name(match) in VARIABLES else match[0]

@@ -82,7 +82,7 @@ class Record(Frozen):
         status: Whether the function returned.
         started: ISO 8601 in UTC.
         seconds: Wall time of the function.
-        peak_memory_mb: Most memory that the process held, in 10⁶ bytes.
+        peak_memory_mb: Most memory that the process held, in MiB.
         inputs: Argument name → what was read; without those that could not be read.
         outputs: Path in the attempt folder → what was written.
         values: What the function returned: small figures.

@@ -137,14 +137,14 @@ def _send_output_to(log: Path) -> None:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory that this process has held, in 10⁶ bytes."""
+    """Return the most memory that this process has held, in MiB."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM:"))
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
         # Where there is no /proc. On Linux this figure would include that of the process which started us.
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _end_with(parent: int) -> None:
