@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -168,7 +168,7 @@ def _about(
             for dataset in datasets
         },
         "summary": summary.to_dicts(),
-        "similar": [vars(pair) for pair in similar],
+        "similar": [asdict(pair) for pair in similar],
     }
 
 
