@@ -13,13 +13,12 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from flat_bug.evaluation.scores import POOLED
-from flat_bug.evaluation.tables import image_table
+from flat_bug.evaluation.tables import OBJECT_SCHEMA, image_table
 from flat_bug.segmenters.base import ModelCard
 
 DONE = "done"
 BOOTSTRAP_DRAWS = 2000
 COUNTS = ("gt", "predictions", "matched")
-NEEDED = ("dataset", "image", "kind", "ignored")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,8 +244,9 @@ def _read(model: ReportModel) -> Standing:
         settings = json.loads((model.evaluation / "evaluation.json").read_text(encoding="utf-8"))
     except (OSError, PolarsError, ValueError) as error:
         return Standing(replace(model, status="failed", reason=f"its evaluation cannot be read: {error}"))
-    absent = [name for name in NEEDED if name not in objects.columns]
-    if absent:
-        return Standing(replace(model, status="failed", reason=f"objects.parquet lacks {', '.join(absent)}"))
-    scores = {str(row["dataset"]): Score.from_row({**row, "dataset": str(row["dataset"])}) for row in rows}
+    absent = [name for name in OBJECT_SCHEMA if name not in objects.columns]
+    if absent or not any(row.get("dataset") == POOLED for row in rows) or not isinstance(settings, dict):
+        what = f"objects.parquet lacks {', '.join(absent)}" if absent else "it is not what `fb evaluate` writes"
+        return Standing(replace(model, status="failed", reason=f"its evaluation cannot be read: {what}"))
+    scores = {row["dataset"]: Score.from_row(row) for row in rows}
     return Standing(model, scores=scores, objects=objects, settings=settings)
