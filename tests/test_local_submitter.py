@@ -26,13 +26,14 @@ FUNCTIONS = '''
     import time
     from pathlib import Path
     from flat_bug.errors import DatasetError
+    from flat_bug.experiments.record import Outcome
 
     def copy(args, folder):
         """Write what is in the arguments."""
         (folder / "made").mkdir()
         (folder / "made" / "text.txt").write_text(args["text"])
         print("written")
-        return {"length": len(args["text"])}
+        return Outcome(values={"length": len(args["text"])}, failed_items=args.get("failed", ()))
 
     def fail(args, folder):
         (folder / "half.txt").write_text("half")
@@ -43,7 +44,7 @@ FUNCTIONS = '''
     def sleep(args, folder):
         time.sleep(args["seconds"])
         (folder / "awake.txt").write_text("awake")
-        return {}
+        return Outcome()
 '''
 
 WORKER = """

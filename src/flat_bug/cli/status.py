@@ -11,7 +11,7 @@ from cyclopts.types import PositiveInt
 from flat_bug.cli._support import print_json, print_lines, print_table
 from flat_bug.errors import EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_OK
 from flat_bug.experiments.local import LocalSubmitter
-from flat_bug.experiments.results import Results, reason_of, write_results
+from flat_bug.experiments.results import Results, write_results
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus, number_of
 from flat_bug.experiments.submitter import resume as resume_run
 from flat_bug.experiments.submitter import to_repeat
@@ -80,7 +80,7 @@ def report(run: Path, /, *, json: Annotated[bool, Parameter(negative="")] = Fals
 def show(results: Results, run: Path, *, json: bool) -> int:
     """Print the results of a run, what failed and where things are; return the exit code."""
     open_tasks = [found for found in results.statuses if found.state is not TaskState.DONE]
-    flawed = [found for found in results.statuses if found.state is TaskState.DONE and reason_of(found)]
+    flawed = [found for found in results.statuses if found.state is TaskState.DONE and found.reason]
     if json:
         rows = [_row(found) for found in results.statuses]
         print_json({"run": str(run), "report": str(results.page), "tasks": rows, "results": results.table.to_dicts()})
@@ -90,8 +90,9 @@ def show(results: Results, run: Path, *, json: bool) -> int:
         print(f"Report: {results.page}")
     sys.stdout.flush()  # before what goes to standard error
     for found in [*open_tasks, *flawed]:
-        log = [f"See {found.attempt / LOG_NAME}"] if found.attempt else []
-        print_lines([f"{found.task.id}: {found.state}: {reason_of(found)}", *log])
+        mend = found.record.failure.mend if found.record and found.record.failure else ""
+        log = f"See {found.attempt / LOG_NAME}" if found.attempt else ""
+        print_lines([f"{found.task.id}: {found.state}: {found.reason}", *filter(None, [mend, log])])
     return EXIT_ITEMS_FAILED if open_tasks or flawed else EXIT_OK
 
 
@@ -108,7 +109,7 @@ def _row(found: TaskStatus) -> dict[str, Any]:
         "attempt": number_of(found.attempt) if found.attempt else None,
         "seconds": found.record.seconds if found.record else None,
         "node": found.record.node.host if found.record else None,
-        "reason": reason_of(found),
+        "reason": found.reason,
     }
 
 

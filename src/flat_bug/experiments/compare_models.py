@@ -14,13 +14,12 @@ from flat_bug.experiments.models import Model, find_models
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.plan import Frozen, Plan, Resources, Task
 from flat_bug.experiments.record import current_versions
-from flat_bug.experiments.score_model import ScoreModel
+from flat_bug.experiments.score_model import CALL, ScoreModel
 from flat_bug.prediction_run import find_images
 from flat_bug.prediction_run.inputs import DEFAULT_PATTERN
 from flat_bug.segmenters.base import card_path
 
 EXPERIMENT = "compare-models"
-CALL = "score-model"
 INPUTS = ("weights", "card", "images", "ground_truth", "config")
 LONGEST_ID = 80
 

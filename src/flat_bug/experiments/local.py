@@ -36,6 +36,10 @@ class LocalSubmitter:
     jobs: int | None = None
     worker: tuple[str, ...] = WORKER
 
+    def settle(self, run: RunFolder) -> None:
+        """Wait until the processes of a submitter that was killed are gone; where the system kills them, at once."""
+        run.wait_for_running()
+
     def submit(self, run: RunFolder, tasks: Sequence[Task]) -> None:
         """Run the tasks, each when those it comes after are done; it is left out when one of them is not."""
         jobs = min(self.jobs or default_jobs(tasks), max(1, len(tasks)))

@@ -28,16 +28,7 @@ def hold(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                f"{what} is in use by {os.pread(descriptor, 200, 0).decode(errors='replace') or 'another process'}",
-                where=path.parent,
-                mend="Wait until it has ended, or end it; what is finished is kept.",
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        _acquire(descriptor, path, what)
         yield
     finally:
         os.close(descriptor)
@@ -51,6 +42,23 @@ def is_held(path: Path) -> bool:
 def wait_until_free(path: Path) -> None:
     """Return when no process holds the lock file ``path``."""
     _try_shared(path, 0)
+
+
+def _acquire(descriptor: int, path: Path, what: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Who holds it, for the message that another process prints.
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace")
+        raise RunError(
+            f"{what} is in use by {holder or 'another process'}",
+            where=path.parent,
+            mend="Wait until it has ended, or end it; what is finished is kept.",
+        ) from error
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def _try_shared(path: Path, flags: int) -> bool:

@@ -20,7 +20,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Model = TypeVar("Model", bound=Frozen)
+Kind = TypeVar("Kind", bound=Frozen)
 
 
 class Resources(Frozen):
@@ -122,7 +122,7 @@ def read_task(path: Path) -> Task:
     return _read(Task, path)
 
 
-def _read(kind: type[Model], path: Path) -> Model:
+def _read(kind: type[Kind], path: Path) -> Kind:
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -58,6 +58,13 @@ class Failure(Frozen):
         return f"{self.kind}: {self.what} ({self.where})" if self.where else f"{self.kind}: {self.what}"
 
 
+class Outcome(Frozen):
+    """What the function of a task returns for the record; see ``Record``."""
+
+    values: dict[str, JsonValue] = Field(default_factory=dict)
+    failed_items: tuple[str, ...] = ()
+
+
 class Node(Frozen):
     """Where a task ran."""
 
@@ -86,6 +93,7 @@ class Record(Frozen):
         inputs: Argument name → what was read; without those that could not be read.
         outputs: Path in the attempt folder → what was written.
         values: What the function returned: small figures.
+        failed_items: What failed while the rest was done, each with its reason.
         versions: Of flat-bug, Python and parts.
         node: Where it ran.
         failure: Why it failed.
@@ -101,6 +109,7 @@ class Record(Frozen):
     inputs: dict[str, Digest] = Field(default_factory=dict)
     outputs: dict[str, Digest] = Field(default_factory=dict)
     values: dict[str, JsonValue] = Field(default_factory=dict)
+    failed_items: tuple[str, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     node: Node
     failure: Failure | None = None

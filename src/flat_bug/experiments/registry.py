@@ -8,9 +8,10 @@ from pydantic import JsonValue
 
 from flat_bug.errors import RunError
 from flat_bug.experiments.plan import Plan
+from flat_bug.experiments.record import Outcome
 
-Call = Callable[[dict[str, JsonValue], Path], dict[str, JsonValue]]
-"""Takes the arguments of a task and the folder to write into; returns small figures for the record."""
+Call = Callable[[dict[str, JsonValue], Path], Outcome]
+"""Takes the arguments of a task and the folder to write into; returns what the record is to hold."""
 
 CALLS: Mapping[str, str] = {
     "score-model": "flat_bug.experiments.score_model:score_model",

@@ -12,7 +12,7 @@ from flat_bug.evaluation.report import ReportModel, write_report
 from flat_bug.evaluation.scores import POOLED, SCORE_SCHEMA
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
-from flat_bug.experiments.score_model import EVALUATION, PREDICTIONS, Scored, ScoreModel
+from flat_bug.experiments.score_model import CALL, EVALUATION, PREDICTIONS, Scored, ScoreModel
 from flat_bug.files import atomic_path
 
 SCHEMA: dict[str, type[pl.DataType]] = {
@@ -48,9 +48,11 @@ class Results:
 
     def matrix(self) -> pl.DataFrame:
         """Return the F1 of each model (rows) on each dataset (columns), or the state of a model without results."""
-        cell = pl.format("{}", pl.col("f1").round(3)).fill_null(pl.lit("–"))
-        shown = self.table.with_columns(cell=pl.when(pl.col("status") == TaskState.DONE).then(cell).otherwise("status"))
-        return shown.pivot("dataset", index="model", values="cell")
+        cells = [
+            {"model": row["model"], "dataset": row["dataset"], "cell": _cell(row["status"], row["f1"])}
+            for row in self.table.iter_rows(named=True)
+        ]
+        return pl.DataFrame(cells, infer_schema_length=None).pivot("dataset", index="model", values="cell")
 
 
 def write_results(run: RunFolder) -> Results:
@@ -60,13 +62,14 @@ def write_results(run: RunFolder) -> Results:
         OutputError: The report cannot be written.
     """
     statuses = tuple(run.statuses())
-    table = result_table(statuses)
+    scored = [status for status in statuses if status.task.call == CALL]
+    table = result_table(scored)
     with atomic_path(run.report / "results.csv") as temporary:
         table.write_csv(temporary)
     with atomic_path(run.report / "results.parquet") as temporary:
         table.write_parquet(temporary)
     page = write_report(
-        [_report_model(status) for status in statuses],
+        [_report_model(status) for status in scored],
         run.report / "report.html",
         title="Comparison of models",
         provenance={
@@ -95,12 +98,10 @@ def result_table(statuses: Sequence[TaskStatus]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def reason_of(status: TaskStatus) -> str:
-    """Return why a task is not done, or which of its images failed."""
-    if status.state is not TaskState.DONE or status.record is None:
-        return status.reason
-    scored = Scored.model_validate(status.record.values)
-    return f"{scored.failed_images} images failed: {scored.failures[0]}" if scored.failures else ""
+def _cell(status: str, f1: float | None) -> str:
+    if status != TaskState.DONE:
+        return status
+    return "–" if f1 is None else f"{f1:.3f}"
 
 
 def _scores_of(status: TaskStatus) -> list[dict[str, Any]]:
@@ -117,7 +118,7 @@ def _model_columns(status: TaskStatus, dataset: str) -> dict[str, Any]:
         "weights_sha256": model.sha256 or None,
         "dataset": dataset,
         "status": str(status.state),
-        "reason": reason_of(status),
+        "reason": status.reason or None,
     }
     if record is not None:
         columns |= {"version": record.versions.get("flat-bug"), "commit": record.versions.get("commit")}
@@ -136,7 +137,7 @@ def _report_model(status: TaskStatus) -> ReportModel:
         weights=NodePath(args.weights).resolve().name,
         sha256=record.inputs["weights"].sha256 if record and "weights" in record.inputs else "",
         status=str(status.state),
-        reason=reason_of(status),
+        reason=status.reason,
         device=args.device,
     )
     if status.state is not TaskState.DONE or record is None or status.attempt is None:

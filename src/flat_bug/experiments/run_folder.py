@@ -29,6 +29,7 @@ PLAN_NAME = "plan.json"
 SPEC_NAME = "spec.json"
 LOG_NAME = "log.txt"
 LOCK_NAME = ".lock"
+ITEMS_IN_A_REASON = 3
 
 
 class TaskState(StrEnum):
@@ -49,7 +50,7 @@ class TaskStatus:
     Attributes:
         task: The task.
         state: Its state.
-        reason: Why, unless it is done.
+        reason: Why; of a task that is done, which of its items failed.
         attempt: Folder of the attempt that decides, or nothing when the task was never started.
         record: The record of that attempt, if it has one.
     """
@@ -65,7 +66,7 @@ class TaskStatus:
         """Whether another attempt can end differently; the same bad input would fail again."""
         if self.state is TaskState.FAILED:
             return self.record is None or self.record.failure is None or self.record.failure.kind != "bad input"
-        return self.state is not TaskState.DONE
+        return self.state not in {TaskState.DONE, TaskState.RUNNING}
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class RunFolder:
         return TaskStatus(task, TaskState.RUNNING, "", newest.attempt)
 
     def wait_for_running(self) -> None:
-        """Return when no task is running any more: tasks of a submitter that was killed may outlive it shortly."""
+        """Return when no task is running any more."""
         for task in self.plan.tasks:
             locks.wait_until_free(self.task_folder(task) / LOCK_NAME)
 
@@ -211,7 +212,13 @@ def _status_of_attempt(task: Task, attempt: Path) -> TaskStatus:
     damaged = [name for name, digest in record.outputs.items() if not is_unchanged(attempt / name, digest)]
     if damaged:
         return TaskStatus(task, TaskState.STALE, f"its output was changed: {damaged[0]}", attempt, record)
-    return TaskStatus(task, TaskState.DONE, "", attempt, record)
+    return TaskStatus(task, TaskState.DONE, _failed_items(record), attempt, record)
+
+
+def _failed_items(record: Record) -> str:
+    count = len(record.failed_items)
+    named = "; ".join(record.failed_items[:ITEMS_IN_A_REASON])
+    return f"{count} failed: {named}{'; …' if count > ITEMS_IN_A_REASON else ''}" if count else ""
 
 
 def _is_changed(path: str, then: Digest | None) -> bool:

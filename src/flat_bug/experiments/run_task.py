@@ -16,14 +16,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from flat_bug.errors import EXIT_ITEMS_FAILED, EXIT_OK, DatasetError, FlatBugError
 from flat_bug.experiments import locks
 from flat_bug.experiments.digests import Digest, digest_of
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.plan import Task, read_task
-from flat_bug.experiments.record import RECORD_NAME, Failure, Node, Record, current_versions
+from flat_bug.experiments.record import RECORD_NAME, Failure, Node, Outcome, Record, current_versions
 from flat_bug.experiments.registry import CALLS, load_call
 from flat_bug.experiments.run_folder import LOCK_NAME, LOG_NAME, attempts_in, number_of
 from flat_bug.files import cannot_write
@@ -73,12 +71,12 @@ def _attempt(task: Task, attempt: Path, calls: Mapping[str, str]) -> Record:
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     inputs: dict[str, Digest] = {}
     outputs: dict[str, Digest] = {}
-    values: dict[str, JsonValue] = {}
+    outcome = Outcome()
     failure: Failure | None = None
     try:
         for name, path in task.input_paths().items():
             inputs[name] = _digest_of_input(name, NodePath(path).resolve())
-        values = load_call(task.call, calls)(dict(task.args), attempt)
+        outcome = load_call(task.call, calls)(dict(task.args), attempt)
         outputs = _outputs_in(attempt)
     # Whatever goes wrong in a task, even Ctrl-C or an exit call in a part, belongs in its record.
     except BaseException as error:
@@ -93,7 +91,8 @@ def _attempt(task: Task, attempt: Path, calls: Mapping[str, str]) -> Record:
         peak_memory_mb=round(peak_memory_mb(), 1),
         inputs=inputs,
         outputs=outputs if failure is None else {},
-        values=values,
+        values=outcome.values,
+        failed_items=outcome.failed_items,
         versions=current_versions(),
         node=Node.here(),
         failure=failure,

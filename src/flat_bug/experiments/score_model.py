@@ -14,6 +14,7 @@ from flat_bug.evaluation.run import evaluate
 from flat_bug.evaluation.settings import EvaluationSettings
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.plan import Frozen
+from flat_bug.experiments.record import Outcome
 from flat_bug.experiments.run_folder import attempts_in
 from flat_bug.files import cannot_write
 from flat_bug.predict import Predictor
@@ -23,7 +24,7 @@ from flat_bug.segmenters.base import ModelCard
 
 PREDICTIONS = "predictions"
 EVALUATION = "evaluation"
-FAILED_IMAGES_NAMED = 5
+CALL = "score-model"
 
 
 class ScoreModel(Frozen):
@@ -79,25 +80,23 @@ class ScoreModel(Frozen):
 
 
 class Scored(Frozen):
-    """What the task returns for its record.
+    """The figures that the task leaves in its record.
 
     Attributes:
         megapixels: Of the images that were predicted in this attempt.
         predict_seconds: Time for them, without loading the model.
-        failed_images: Number of images that could not be predicted; they count as images without detections.
-        failures: The first of them, each with its reason.
         card: The card of the weights.
     """
 
     megapixels: float
     predict_seconds: float
-    failed_images: int
-    failures: tuple[str, ...]
     card: ModelCard
 
 
-def score_model(args: dict[str, JsonValue], attempt: Path) -> dict[str, JsonValue]:
+def score_model(args: dict[str, JsonValue], attempt: Path) -> Outcome:
     """Write ``predictions/`` and ``evaluation/`` into the attempt folder and return what they took.
+
+    Images that cannot be predicted are failed items; in the evaluation they count as images without detections.
 
     Raises:
         FlatBugError: The weights, the images, the ground truth or the settings are not usable.
@@ -116,7 +115,10 @@ def score_model(args: dict[str, JsonValue], attempt: Path) -> dict[str, JsonValu
         output = OutputSettings(crops=wanted.store_all, overviews=wanted.store_all)
         predicted = predict_images(images, predictor, work / PREDICTIONS, output)
         evaluate(truth, work / PREDICTIONS, work / EVALUATION, wanted.evaluation_settings(), images_folder)
-    return _scored(predicted, predictor.card).model_dump(mode="json")
+    return Outcome(
+        values=_scored(predicted, predictor.card).model_dump(mode="json"),
+        failed_items=tuple(f"{row.image}: {row.reason}" for row in predicted.failed),
+    )
 
 
 @contextmanager
@@ -162,7 +164,5 @@ def _scored(predicted: PredictionRun, card: ModelCard) -> Scored:
     return Scored(
         megapixels=sum(row.megapixels or 0.0 for row in timed),
         predict_seconds=sum(row.seconds or 0.0 for row in timed),
-        failed_images=len(predicted.failed),
-        failures=tuple(f"{row.image}: {row.reason}" for row in predicted.failed[:FAILED_IMAGES_NAMED]),
         card=card,
     )

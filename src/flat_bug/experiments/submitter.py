@@ -13,6 +13,9 @@ class Submitter(Protocol):
     A submitter decides where and when. What became of a task is read from its record, never from the submitter.
     """
 
+    def settle(self, run: RunFolder) -> None:
+        """Wait for what an earlier submitter has left behind and cannot be told from a task that is running."""
+
     def submit(self, run: RunFolder, tasks: Sequence[Task]) -> None:
         """Start the tasks, each after those that it names in ``after``; may return before they have ended.
 
@@ -21,7 +24,7 @@ class Submitter(Protocol):
 
 
 def to_repeat(statuses: Sequence[TaskStatus], retry_failed: bool = False) -> list[Task]:
-    """Return the tasks that ``resume`` runs: all that are not done.
+    """Return the tasks that ``resume`` runs: all that are neither done nor running.
 
     A task that failed on its input is left out while the input is the same, unless ``retry_failed``.
     """
@@ -39,7 +42,7 @@ def resume(run: RunFolder, submitter: Submitter, retry_failed: bool = False) -> 
         RunError: Another process is running its tasks.
     """
     with run.lock():
-        run.wait_for_running()
+        submitter.settle(run)
         tasks = to_repeat(run.statuses(), retry_failed)
         submitter.submit(run, tasks)
         return tasks
