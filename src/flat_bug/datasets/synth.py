@@ -1,7 +1,7 @@
 """Synthetic datasets: pictures of small arthropods with exact outlines, the same for the same seed.
 
-``synthesize`` writes ``<output>/<dataset>/{instances_default.json, *.jpg}``, the layout that ``fb data prepare`` reads. An
-annotation is the visible part of one animal, legs, wings and antennae included, taken from the geometry that is painted.
+``synthesize`` writes ``<output>/<dataset>/{instances_default.json, *.jpg}``, the layout that ``fb data prepare`` reads.
+An annotation is the visible part of one animal, legs, wings and antennae included, taken from the painted geometry.
 """
 
 import multiprocessing
@@ -46,7 +46,8 @@ class SynthDataset:
         images: Number of images.
         empty: How many of them have no animals.
         animals: Number of annotations.
-        sizes: Smallest, median and largest ``sqrt(width * height)`` of an annotation's box, in pixels; empty if there are none.
+        sizes: Smallest, median and largest ``sqrt(width * height)`` of the annotations' boxes, in pixels; empty if
+            there are none.
     """
 
     name: str
@@ -99,8 +100,8 @@ def synthesize(
 
     Args:
         output: Folder to make; it must not exist, or be empty.
-        seed: Any non-negative integer. An image depends on the seed, its dataset's name, its number and ``size`` only, so
-            a larger set repeats the images of a smaller one.
+        seed: Any non-negative integer. An image depends on the seed, its dataset's name, its number and ``size`` only,
+            so a larger set repeats the images of a smaller one.
         images: Images per dataset; the fourth of every twelve has no animals.
         size: Width and height of the images in pixels; by default each dataset has its own, about 1200 × 1200.
         datasets: Names out of ``sceneries.SCENERIES``; by default all.
@@ -258,5 +259,5 @@ def _coco(scenery: Scenery, work: Sequence[_Job], rows: Sequence[Sequence[dict[s
 def _summary(name: str, rows: Sequence[Sequence[dict[str, Any]]]) -> SynthDataset:
     boxes = [row["bbox"] for annotations in rows for row in annotations]
     sizes = np.sqrt([box[2] * box[3] for box in boxes])
-    spread = (float(sizes.min()), float(np.median(sizes)), float(sizes.max())) if len(boxes) else ()
+    spread = (float(sizes.min()), float(np.median(sizes)), float(sizes.max())) if boxes else ()
     return SynthDataset(name, len(rows), sum(not annotations for annotations in rows), len(boxes), spread)

@@ -41,12 +41,13 @@ WARDROBES: dict[str, tuple[Colour, ...]] = {
         (0.62, 0.50, 0.38),
         (0.78, 0.70, 0.56),
         (0.72, 0.42, 0.14),
-        (0.58, 0.20, 0.12),
+        (0.46, 0.21, 0.13),
+        (0.56, 0.45, 0.36),
         (0.30, 0.25, 0.24),
         (0.40, 0.30, 0.33),
         (0.88, 0.85, 0.76),
         (0.84, 0.62, 0.20),
-        (0.55, 0.68, 0.38),
+        (0.58, 0.66, 0.46),
         (0.15, 0.13, 0.14),
         (0.50, 0.47, 0.46),
     ),
@@ -59,7 +60,7 @@ BODY_FRAME = np.array([[0.0, -0.5], [0.0, 0.5], [0.5, -0.5]])
 def wear(rng: np.random.Generator, wardrobe: str, spread: float = 0.15) -> Colour:
     """Return a colour of the wardrobe, a little lighter or darker and off its hue."""
     colours = WARDROBES[wardrobe]
-    return tint(colours[rng.integers(len(colours))], float(np.exp(spread * rng.normal())), rng, 0.05)
+    return tint(colours[rng.integers(len(colours))], float(np.exp(spread * rng.normal())), rng, 0.03)
 
 
 def tint(colour: Colour, factor: float, rng: np.random.Generator | None = None, hue: float = 0.0) -> Colour:
@@ -110,7 +111,7 @@ def legs(
                 continue
             angle = direction + 0.18 * rng.normal()
             bend = knee * (1 + 0.35 * rng.normal()) * (1 if direction > -0.25 else -1)
-            joints = [np.array([x, y])]
+            joints: list[Points] = [np.array([x, y])]
             turns = (0.0, -0.35 * bend, bend, 0.25 * bend)
             for turn, share in zip(turns, (0.12, 0.38, 0.32, 0.18), strict=True):
                 angle += turn
@@ -129,13 +130,13 @@ def antennae(
     spread = rng.uniform(0.25, 0.9)
     for side in (1.0, -1.0):
         angle = -np.pi / 2 + spread * (1 + 0.2 * rng.normal())
-        joints = [np.array(root)]
+        joints: list[Points] = [np.array(root)]
         for _ in range(3):
             joints.append(joints[-1] + length / 3 * np.array([np.cos(angle), np.sin(angle)]))
             angle += 0.3 * rng.normal() + 0.12
-        smooth = curve(joints, closed=False, steps=5)
+        smooth = curve(joints, closed=False, steps=3)
         taper = width * np.linspace(1.0, 0.5, len(smooth))
-        taper[-5:] *= club
+        taper[-3:] *= club
         shape = limb(smooth, taper)
         shapes.append(shape if side > 0 else mirrored([shape])[0])
     return shapely.union_all(shapes)
@@ -148,13 +149,13 @@ def elbowed_antennae(rng: np.random.Generator, root: tuple[float, float], length
         first, second = -0.9 + 0.25 * rng.normal(), -1.5 + 0.4 * rng.normal()
         elbow = np.array(root) + 0.42 * length * np.array([np.cos(first), np.sin(first)])
         tip = elbow + 0.58 * length * np.array([np.cos(second), np.sin(second)])
-        shape = limb([root, elbow, tip], width * np.array([0.8, 0.8, 1.0]))
+        shape = limb(np.array([root, elbow, tip]), width * np.array([0.8, 0.8, 1.0]))
         shapes.append(shape if side > 0 else mirrored([shape])[0])
     return shapely.union_all(shapes)
 
 
 def wing_shape(
-    root: tuple[float, float], angle: float, length: float, width: float, corner: float = 0.75, scallop: float = 0.0
+    root: tuple[float, float], angle: float, length: float, width: float, *, corner: float = 0.75, scallop: float = 0.0
 ) -> tuple[Any, Points]:
     """Return a right wing and the frame of its pattern.
 

@@ -8,7 +8,7 @@ from flat_bug.datasets.synthetic.shapes import Figure, Part, curve, ellipse, lim
 
 
 def spider(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A spider: two body parts and eight jointed legs."""
+    """Draw a spider: two body parts and eight jointed legs."""
     body = wear(rng, wardrobe)
     width = rng.uniform(0.035, 0.07)
     reach = rng.uniform(0.7, 1.3) * np.array([1.1, 0.95, 0.8, 1.1])
@@ -32,7 +32,7 @@ def spider(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def harvestman(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A harvestman: one oval body and eight very long, thin legs with curling ends."""
+    """Draw a harvestman: one oval body and eight very long, thin legs with curling ends."""
     body = wear(rng, wardrobe)
     thick = rng.uniform(0.05, 0.09)
     shapes = []
@@ -68,7 +68,7 @@ def _long_leg(
 
 
 def mite(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A mite: a round shiny body on eight stubs."""
+    """Draw a mite: a round shiny body on eight stubs."""
     body = mix(wear(rng, wardrobe), (0.5, 0.2, 0.1), rng.choice([0.0, 0.4]))
     roots = [(0.2, -0.25), (0.26, -0.15), (0.26, 0.02), (0.22, 0.14)]
     stubs = legs(rng, roots, (-0.9, -0.4, 0.3, 0.8), (0.36, 0.3, 0.3, 0.36), 0.06, knee=0.5)
@@ -81,7 +81,7 @@ def mite(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def springtail(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A springtail: a segmented cylinder with short legs, antennae and a fork behind."""
+    """Draw a springtail: a segmented cylinder with short legs, antennae and a fork behind."""
     body = wear(rng, wardrobe)
     wide = rng.uniform(0.75, 1.25)
     y = np.linspace(-0.34, 0.42, 12)

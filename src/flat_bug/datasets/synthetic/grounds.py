@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from flat_bug.datasets.synthetic import litter
 from flat_bug.datasets.synthetic.raster import Grey, Light, Picture, Window, coverage, paint, smooth_noise
-from flat_bug.datasets.synthetic.shapes import Colour, limb
+from flat_bug.datasets.synthetic.shapes import Colour, Points, limb
 
 WORDS = (
     "INSECT TRAP",
@@ -33,22 +33,24 @@ class Ground:
     Args:
         picture: ``(height, width, 3)`` float32, 0 to 1.
         region: Polygon in which animals are centred.
+        dark: Whether only pale animals would be seen on it.
     """
 
     picture: Picture
     region: Any
+    dark: bool = False
 
 
-def lettering(text: str, height: float, x: float, y: float, angle: float = 0.0) -> Any:
-    """Return printed text as a geometry: ``height`` of its letters in pixels, (x, y) its centre, angle in radians."""
-    rings = [
-        shapely.polygons(ring) for ring in TextPath((0, 0), text, size=height * 1.4).to_polygons() if len(ring) > 3
-    ]
-    shape = shapely.symmetric_difference_all([shapely.make_valid(ring) for ring in rings])
+def lettering(text: str, height: float, centre: tuple[float, float], angle: float = 0.0) -> Any:
+    """Return printed text as a geometry; ``height`` of its letters in pixels, ``angle`` in radians."""
+    rings = [np.asarray(ring) for ring in TextPath((0, 0), text, size=height * 1.4).to_polygons()]
+    shape = shapely.symmetric_difference_all(
+        [shapely.make_valid(shapely.polygons(ring)) for ring in rings if len(ring) > 3]
+    )
     x1, y1, x2, y2 = shapely.bounds(shape)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-    return shapely.transform(shape, lambda xy: ((xy - middle) * (1, -1)) @ turn + (x, y))
+    return shapely.transform(shape, lambda xy: ((xy - middle) * (1, -1)) @ turn + centre)
 
 
 def _print(picture: Picture, shape: Any, colour: Colour, opacity: float = 0.9, blur: float = 0.0) -> None:
@@ -71,52 +73,50 @@ def _gradient(rng: np.random.Generator, height: int, width: int) -> Grey:
     angle = rng.uniform(0, 2 * np.pi)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
-    return (np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y) / np.float32(1.42)
+    plane = (np.cos(angle) * x + np.sin(angle) * y) / 1.42
+    return np.asarray(plane, dtype=np.float32)
 
 
 def _distance(height: int, width: int, x: float, y: float, radius: float) -> Grey:
     rows = (np.arange(height, dtype=np.float32)[:, None] - np.float32(y)) / np.float32(radius)
     columns = (np.arange(width, dtype=np.float32)[None, :] - np.float32(x)) / np.float32(radius)
-    return np.hypot(rows, columns)
+    return np.asarray(np.hypot(rows, columns), dtype=np.float32)
 
 
 def _emboss(rng: np.random.Generator, height: int, width: int, cell: float) -> Grey:
     """Return a bumpy surface lit from the side, about -1 to 1."""
     bumps = smooth_noise(rng, height, width, cell, 2)
-    return np.clip(bumps - np.roll(bumps, (1, 1), (0, 1)), -1.5, 1.5)
+    return np.asarray(np.clip(bumps - np.roll(bumps, (1, 1), (0, 1)), -1.5, 1.5), dtype=np.float32)
 
 
 def sticky_card(rng: np.random.Generator, height: int, width: int) -> Ground:
-    """A yellow (at times blue) trap with printed grid and words, glue, stains, and the table behind it."""
+    """Paint a yellow (at times blue) trap with printed grid and words, glue, stains, and the table behind it."""
     grey = rng.uniform(0.78, 0.92)
     picture = _flat(height, width, (grey, grey, 0.99 * grey))
     picture += (
         0.02 * smooth_noise(rng, height, width, 200, 3)[..., None] + 0.06 * _gradient(rng, height, width)[..., None]
     )
-    _scatter(rng, picture, ("scratch", "crumb"), 60, (6, 200))
+    _scatter(rng, picture, ("scratch",), 40, (20, 300))
+    _scatter(rng, picture, ("crumb",), 30, (3, 14))
     size = max(height, width)
     close_up = rng.random() < 0.5
     turn = rng.normal(0, 0.04) + rng.choice([0.0, np.pi / 2])
     half = (
         np.array([1.5, 1.5]) * size if close_up else np.array([0.36, 0.62]) * min(height, width) * rng.uniform(0.9, 1.3)
     )
-    centre = np.array([width, height]) * rng.uniform(0.45, 0.55, 2)
     axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
-    card = shapely.polygons(corners @ axes + centre)
-    cover = coverage(card, Window(0, height, 0, width))[..., None]
+    card = _Card(np.array([width, height]) * rng.uniform(0.45, 0.55, 2), axes, half)
+    cover = coverage(card.outline(), Window(0, height, 0, width))[..., None]
     sheet = _glue(rng, height, width)
     step = rng.uniform(0.16, 0.3) * size
-    _print_grid(rng, sheet, centre, axes, step, min(2 * size, float(half.max())))
+    _print_grid(rng, sheet, card, step)
     for _ in range(int(rng.integers(0, 4))):
-        place = (np.array([0, rng.integers(-2, 3) + 0.5]) * step) @ axes + centre
+        x, y = card.at(np.array([[0, (rng.integers(-2, 3) + 0.5) * step]]))[0]
         ink: Colour = (0.03, 0.32, 0.14) if rng.random() < 0.5 else (0.06, 0.06, 0.05)
-        words = lettering(
-            str(rng.choice(WORDS)), rng.uniform(0.015, 0.04) * size, *place, turn + rng.choice([0, np.pi / 2])
-        )
-        _print(sheet, words, ink)
+        angle = turn + rng.choice([0, np.pi / 2])
+        _print(sheet, lettering(str(rng.choice(WORDS)), rng.uniform(0.015, 0.04) * size, (x, y), angle), ink)
     picture += cover * (sheet - picture)
-    return Ground(np.clip(picture, 0, 1), shapely.intersection(card, shapely.box(0, 0, width, height)))
+    return Ground(np.clip(picture, 0, 1), shapely.intersection(card.outline(), shapely.box(0, 0, width, height)))
 
 
 def _glue(rng: np.random.Generator, height: int, width: int) -> Picture:
@@ -135,9 +135,27 @@ def _glue(rng: np.random.Generator, height: int, width: int) -> Picture:
     return np.asarray(sheet + 0.6 * stains[..., None] * (stain - sheet), dtype=np.float32)
 
 
-def _print_grid(rng: np.random.Generator, sheet: Picture, centre: Any, axes: Any, step: float, reach: float) -> None:
+@dataclass(frozen=True)
+class _Card:
+    """Where a trap lies: its centre, its axes as rows, and half its width and height along them, in pixels."""
+
+    centre: Points
+    axes: Points
+    half: Points
+
+    def at(self, places: Points) -> Points:
+        """Return image coordinates ``(n, 2)`` of places on the card that are given in pixels from its centre."""
+        return np.asarray(places @ self.axes + self.centre)
+
+    def outline(self) -> Any:
+        """Return the card's edge as a polygon."""
+        return shapely.polygons(self.at(np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * self.half))
+
+
+def _print_grid(rng: np.random.Generator, sheet: Picture, card: _Card, step: float) -> None:
     if rng.random() < 0.15:
         return
+    reach = min(2.0 * max(sheet.shape), float(card.half.max()))
     dash = rng.uniform(0.05, 0.12) * step
     gap = dash * rng.choice([0.0, 0.3, 0.6])
     pen = rng.uniform(1.0, 3.0) * max(1.0, step / 300)
@@ -150,7 +168,7 @@ def _print_grid(rng: np.random.Generator, sheet: Picture, centre: Any, axes: Any
                 continue
             for start in starts:
                 ends = np.array([[start, number * step], [start + dash, number * step]])
-                lines.append((ends if axis == 0 else ends[:, ::-1]) @ axes + centre)
+                lines.append(card.at(ends if axis == 0 else ends[:, ::-1]))
     frame = shapely.box(0, 0, sheet.shape[1], sheet.shape[0])
     dashes = shapely.linestrings(np.array(lines))
     dashes = shapely.buffer(dashes[shapely.intersects(dashes, frame)], pen / 2, cap_style="flat")
@@ -158,7 +176,7 @@ def _print_grid(rng: np.random.Generator, sheet: Picture, centre: Any, axes: Any
 
 
 def light_sheet(rng: np.random.Generator, height: int, width: int) -> Ground:
-    """A white cloth or board before a lamp: tinted, vignetted, woven, with specks."""
+    """Paint a white cloth or board before a lamp: tinted, vignetted, woven, with specks."""
     tints: tuple[Colour, ...] = ((0.90, 0.92, 0.88), (0.88, 0.86, 0.90), (0.93, 0.93, 0.93), (0.80, 0.80, 0.82))
     picture = _flat(height, width, tints[rng.integers(len(tints))]) * np.float32(rng.uniform(0.88, 1.06))
     away = _distance(
@@ -175,7 +193,7 @@ def light_sheet(rng: np.random.Generator, height: int, width: int) -> Ground:
         fabric = lines[:, None] if axis == 0 else lines[None, :]
         picture += weave * (fabric * (0.6 + 0.4 * smooth_noise(rng, height, width, 6)))[..., None]
     picture += rng.uniform(0, 0.02) * smooth_noise(rng, height, width, 2.5)[..., None]
-    picture += 0.012 * smooth_noise(rng, height, width, 120, 3)[..., None]
+    picture += 0.006 * smooth_noise(rng, height, width, 250, 2)[..., None]
     if rng.random() < 0.5:
         specks = smooth_noise(rng, height, width, rng.uniform(1.6, 3.5)) > rng.uniform(2.2, 3.2)
         picture -= 0.3 * ndimage.gaussian_filter(specks.astype(np.float32), 0.6)[..., None]
@@ -198,7 +216,7 @@ def _checker(rng: np.random.Generator, picture: Picture) -> None:
 
 
 def petri_dish(rng: np.random.Generator, height: int, width: int) -> Ground:
-    """A round dish: lit from below on white, or dark with a bright rim and a printed scale."""
+    """Paint a round dish: lit from below on white, or dark with a bright rim and a printed scale."""
     dark = rng.random() < 0.45
     radius = 0.5 * min(height, width) * rng.uniform(0.97, 1.7)
     x, y = width * rng.uniform(0.4, 0.6), height * rng.uniform(0.4, 0.6)
@@ -211,14 +229,16 @@ def petri_dish(rng: np.random.Generator, height: int, width: int) -> Ground:
         outside = (1.0, 1.0, 1.0)
     picture = _flat(height, width, inside)
     picture *= (
-        1 + 0.05 * _gradient(rng, height, width)[..., None] + 0.012 * smooth_noise(rng, height, width, 80, 3)[..., None]
+        1
+        + 0.05 * _gradient(rng, height, width)[..., None]
+        + 0.005 * smooth_noise(rng, height, width, 200, 2)[..., None]
     )
     if dark:
         picture += 0.008 * smooth_noise(rng, height, width, 3)[..., None]
         for tick in range(int(rng.integers(0, 5))):
             place = (width * rng.uniform(0.1, 0.9), height * rng.uniform(0.1, 0.9))
             _print(
-                picture, lettering(str(10 * tick + 10), 0.06 * min(height, width), *place), (0.7, 0.72, 0.72), 0.6, 4.0
+                picture, lettering(str(10 * tick + 10), 0.06 * min(height, width), place), (0.7, 0.72, 0.72), 0.6, 4.0
             )
     rim = np.clip((away - 0.995) * radius, 0, 1)[..., None]
     picture += rim * (np.asarray(outside, dtype=np.float32) - picture)
@@ -230,11 +250,11 @@ def petri_dish(rng: np.random.Generator, height: int, width: int) -> Ground:
             * np.asarray(rng.uniform(0.6, 1.0, 3) if dark else (-0.2, -0.2, -0.2), np.float32)
         )
     disc = shapely.buffer(shapely.Point(x, y), 0.96 * radius)
-    return Ground(np.clip(picture, 0, 1), shapely.intersection(disc, shapely.box(0, 0, width, height)))
+    return Ground(np.clip(picture, 0, 1), shapely.intersection(disc, shapely.box(0, 0, width, height)), dark)
 
 
 def scanner_tray(rng: np.random.Generator, height: int, width: int) -> Ground:
-    """A flatbed scan or a drawer: even grey, white or cream, with a ruler and labels."""
+    """Paint a flatbed scan or a drawer: even grey, white or cream, with a ruler and labels."""
     bases: tuple[Colour, ...] = (
         (0.93, 0.93, 0.92),
         (0.72, 0.72, 0.73),
@@ -244,7 +264,9 @@ def scanner_tray(rng: np.random.Generator, height: int, width: int) -> Ground:
     )
     picture = _flat(height, width, bases[rng.integers(len(bases))])
     picture *= (
-        1 + 0.03 * _gradient(rng, height, width)[..., None] + 0.008 * smooth_noise(rng, height, width, 60, 4)[..., None]
+        1
+        + 0.03 * _gradient(rng, height, width)[..., None]
+        + 0.004 * smooth_noise(rng, height, width, 120, 2)[..., None]
     )
     picture += 0.012 * rng.standard_normal((1, width, 1), dtype=np.float32) * rng.random()
     picture += rng.uniform(0, 0.02) * smooth_noise(rng, height, width, 2)[..., None]
@@ -263,7 +285,7 @@ def _ruler(rng: np.random.Generator, picture: Picture) -> None:
         for i in range(int(width / step))
     ]
     numbers = [
-        lettering(str(i // 10), 0.012 * height, i * step, top + 0.042 * height)
+        lettering(str(i // 10), 0.012 * height, (i * step, top + 0.042 * height))
         for i in range(10, int(width / step), 10)
     ]
     _print(picture, shapely.union_all(ticks + numbers), (0.12, 0.12, 0.12), 0.85)
@@ -273,7 +295,7 @@ def _label(rng: np.random.Generator, picture: Picture) -> None:
     height, width = picture.shape[:2]
     x, y, angle = width * rng.uniform(0.1, 0.9), height * rng.uniform(0.1, 0.9), rng.normal(0, 0.08)
     letters = max(6.0, 0.012 * min(height, width))
-    words = lettering(str(rng.choice(WORDS)), letters, x, y, angle)
+    words = lettering(str(rng.choice(WORDS)), letters, (x, y), angle)
     _print(
         picture, shapely.buffer(shapely.oriented_envelope(words), letters, join_style="mitre"), (0.98, 0.98, 0.96), 0.95
     )
@@ -281,25 +303,34 @@ def _label(rng: np.random.Generator, picture: Picture) -> None:
 
 
 def leaf_litter(rng: np.random.Generator, height: int, width: int) -> Ground:
-    """Soil, dead leaves and twigs."""
-    soil = np.asarray(litter.SOILS[rng.integers(3)], dtype=np.float32) * np.float32(rng.uniform(0.9, 1.6))
-    picture = np.ones((height, width, 3), dtype=np.float32) * soil
-    picture *= 1 + 0.35 * smooth_noise(rng, height, width, 30, 4)[..., None]
-    picture += 0.12 * _emboss(rng, height, width, 5)[..., None]
-    leaves = int(rng.uniform(6, 60) * height * width / 1e6)
+    """Paint soil, dead leaves and twigs."""
+    soils: tuple[Colour, ...] = ((0.16, 0.13, 0.10), (0.27, 0.22, 0.17), (0.38, 0.33, 0.26), (0.52, 0.47, 0.38))
+    picture = _flat(height, width, soils[rng.integers(len(soils))]) * np.float32(rng.uniform(0.8, 1.3))
+    picture *= 1 + 0.12 * smooth_noise(rng, height, width, 90, 2)[..., None]
+    picture *= 1 + 0.22 * _emboss(rng, height, width, rng.uniform(3, 9))[..., None]
+    picture *= 1 + 0.10 * rng.standard_normal((height, width, 1), dtype=np.float32)
+    _scatter(
+        rng, picture, ("crumb", "pebble", "crumb", "twig"), int(rng.uniform(50, 300) * height * width / 1e6), (4, 40)
+    )
+    leaves = int(_skewed(rng) * 220 * height * width / 1e6)
     _scatter(rng, picture, ("leaf", "leaf", "leaf", "blade"), leaves, (60, 420))
     picture *= 1 + 0.15 * _gradient(rng, height, width)[..., None]
     return Ground(np.clip(picture, 0, 1), shapely.box(0, 0, width, height))
 
 
+def _skewed(rng: np.random.Generator) -> float:
+    """Return a number between 0 and 1, more often small than large."""
+    return float(rng.random() ** 2)
+
+
 def arena(rng: np.random.Generator, height: int, width: int) -> Ground:
-    """A lit box seen by an infrared camera: bright floor with ribs, dark walls."""
+    """Paint a lit box seen by an infrared camera: bright floor with ribs, dark walls."""
     picture = _flat(height, width, (0.9, 0.9, 0.9)) * np.float32(rng.uniform(0.75, 1.08))
     away = _distance(
         height, width, width * rng.uniform(0.4, 0.6), height * rng.uniform(0.4, 0.6), 0.7 * max(height, width)
     )
     picture *= 1 - rng.uniform(0.1, 0.55) * (away**2)[..., None]
-    picture += 0.03 * smooth_noise(rng, height, width, 140, 3)[..., None]
+    picture += 0.012 * smooth_noise(rng, height, width, 250, 2)[..., None]
     if rng.random() < 0.7:
         pitch = width / rng.uniform(10, 24)
         ribs = [

@@ -14,7 +14,7 @@ from flat_bug.datasets.synthetic.anatomy import (
     wing_pair,
     wing_shape,
 )
-from flat_bug.datasets.synthetic.shapes import Colour, Figure, Part, ellipse, limb, profile
+from flat_bug.datasets.synthetic.shapes import Colour, Figure, Part, Points, ellipse, limb, profile
 
 BLACK: Colour = (0.05, 0.04, 0.04)
 SMOKE: Colour = (0.42, 0.38, 0.32)
@@ -27,7 +27,7 @@ def _eyes(rng: np.random.Generator, x: float, y: float, radius: float, dark: Col
 
 
 def fly(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A fly: big eyes, stout thorax, two wings held out or back."""
+    """Draw a fly: big eyes, stout thorax, two wings held out or back."""
     body = wear(rng, wardrobe)
     stout = rng.uniform(0.85, 1.25)
     sweep = rng.uniform(0.35, 1.35)
@@ -49,7 +49,7 @@ def fly(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def midge(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A midge or a gnat: thin body, long thin legs, narrow wings."""
+    """Draw a midge or a gnat: thin body, long thin legs, narrow wings."""
     body = wear(rng, wardrobe)
     wing, frame = wing_shape((0.03, -0.25), rng.uniform(0.3, 1.3), rng.uniform(0.55, 0.75), 0.15)
     wings = Part(
@@ -71,7 +71,7 @@ def midge(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def beetle(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A beetle: two glossy elytra, pronotum, short stout legs."""
+    """Draw a beetle: two glossy elytra, pronotum, short stout legs."""
     body = wear(rng, wardrobe)
     wide, waist = rng.uniform(0.16, 0.34), rng.uniform(0.75, 0.98)
     side = [(0.004, -0.14), (0.75, -0.14), (1.0, 0.05), (0.95, 0.25), (0.55, 0.44), (0.004, 0.5)]
@@ -80,7 +80,7 @@ def beetle(rng: np.random.Generator, wardrobe: str) -> Figure:
     frame = np.array([[0.0, -0.14], [0.0, 0.5], [wide, -0.14]])
     kind = rng.choice(["striae", "spots", "marbling", "fur"], p=[0.55, 0.2, 0.15, 0.1])
     second = tint(body, 0.35) if kind == "striae" else mix(wear(rng, wardrobe), BLACK, rng.uniform(0.0, 0.6))
-    painted = pattern(rng, str(kind), second, rng.integers(3, 9), frame)
+    painted = pattern(rng, str(kind), second, float(rng.integers(3, 9)), frame)
     cover = Part(elytron, body, relief=0.75, gloss=rng.uniform(0.1, 0.6), pattern=painted)
     roots = [(0.5 * wide, -0.24), (0.7 * wide, -0.08), (0.7 * wide, 0.06)]
     walking = legs(rng, roots, (-0.75, 0.1, 0.7), (0.42, 0.42, 0.52), rng.uniform(0.03, 0.055), knee=0.8)
@@ -97,8 +97,8 @@ def beetle(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def _rounded(
-    points: np.ndarray[tuple[int, int], np.dtype[np.float64]],
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    points: Points,
+) -> Points:
     t = np.linspace(0, len(points) - 1, 8 * len(points))
     knots = np.arange(len(points))
     smooth = np.stack([np.interp(t, knots, points[:, axis]) for axis in (0, 1)], axis=1)
@@ -108,7 +108,7 @@ def _rounded(
 
 
 def wasp(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A wasp: thin waist, banded pointed abdomen, narrow wings, elbowed antennae."""
+    """Draw a wasp: thin waist, banded pointed abdomen, narrow wings, elbowed antennae."""
     body = wear(rng, wardrobe)
     stripe = mix(body, (0.85, 0.62, 0.10), rng.choice([0.0, 0.85]))
     wing, frame = wing_shape((0.06, -0.2), rng.uniform(0.3, 1.2), rng.uniform(0.5, 0.7), 0.18)
@@ -130,7 +130,7 @@ def wasp(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def ant(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """An ant: three beads, the waist a thread, six long legs."""
+    """Draw an ant: three beads, the waist a thread, six long legs."""
     body = wear(rng, wardrobe)
     width = rng.uniform(0.025, 0.04)
     roots = [(0.04, -0.14), (0.04, -0.08), (0.04, -0.02)]
@@ -146,7 +146,7 @@ def ant(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def bee(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A bee or bumblebee: broad, furry, banded."""
+    """Draw a bee or bumblebee: broad, furry, banded."""
     body = wear(rng, wardrobe)
     band = mix(body, (0.80, 0.62, 0.30), rng.choice([0.1, 0.7]))
     wing, frame = wing_shape((0.1, -0.18), rng.uniform(0.4, 1.15), 0.55, 0.2)
@@ -171,7 +171,7 @@ def bee(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def bug(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A leafhopper, a planthopper or an aphid: a wedge with folded wings."""
+    """Draw a leafhopper, a planthopper or an aphid: a wedge with folded wings."""
     body = wear(rng, wardrobe)
     wide = rng.uniform(0.1, 0.24)
     roots = [(0.6 * wide, -0.22), (0.7 * wide, -0.12), (0.7 * wide, 0.0)]
@@ -189,7 +189,7 @@ def bug(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def thrips(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A thrips or a small larva: a spindle with stub legs."""
+    """Draw a thrips or a small larva: a spindle with stub legs."""
     body = wear(rng, wardrobe)
     walking = legs(rng, [(0.04, -0.25), (0.05, -0.15), (0.05, -0.05)], (-0.6, 0.2, 0.8), (0.16, 0.16, 0.2), 0.03)
     spindle = profile([-0.5, -0.4, -0.2, 0.1, 0.35, 0.5], [0.03, 0.06, 0.08, 0.09, 0.055, 0.01])

@@ -30,7 +30,7 @@ def _one(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
 
 
 def crumb(rng: np.random.Generator) -> Figure:
-    """A crumb of soil or dirt: an irregular lump."""
+    """Draw a crumb of soil or dirt: an irregular lump."""
     angle = np.linspace(0, 2 * np.pi, 9, endpoint=False)
     radius = 0.42 * np.exp(0.3 * rng.normal(size=9))
     flat = rng.uniform(0.5, 1.0)
@@ -40,7 +40,7 @@ def crumb(rng: np.random.Generator) -> Figure:
 
 
 def seed(rng: np.random.Generator) -> Figure:
-    """A seed: oval, smooth, striped or plain."""
+    """Draw a seed: oval, smooth, striped or plain."""
     colour = _one(rng, SOILS + LEAVES)
     shape = profile([-0.5, -0.3, 0.1, 0.4, 0.5], np.array([0.03, 0.2, 0.28, 0.14, 0.02]) * rng.uniform(0.6, 1.2))
     kind = str(rng.choice(["striae", "marbling"]))
@@ -50,7 +50,7 @@ def seed(rng: np.random.Generator) -> Figure:
 
 
 def fibre(rng: np.random.Generator) -> Figure:
-    """A hair or a textile fibre: a long thin curve."""
+    """Draw a hair or a textile fibre: a long thin curve."""
     angle = rng.uniform(0, 2 * np.pi)
     joints = [np.zeros(2)]
     for _ in range(6):
@@ -62,7 +62,7 @@ def fibre(rng: np.random.Generator) -> Figure:
 
 
 def blade(rng: np.random.Generator) -> Figure:
-    """A blade of grass or a bit of straw."""
+    """Draw a blade of grass or a bit of straw."""
     colour = _one(rng, GREENS + LEAVES)
     wide = rng.uniform(0.02, 0.07)
     shape = profile([-0.5, -0.2, 0.2, 0.5], np.array([0.3, 1.0, 0.9, 0.25]) * wide)
@@ -73,7 +73,7 @@ def blade(rng: np.random.Generator) -> Figure:
 
 
 def twig(rng: np.random.Generator) -> Figure:
-    """A twig with a side branch, which is easily taken for legs."""
+    """Draw a twig with a side branch, which is easily taken for legs."""
     colour = _one(rng, SOILS)
     bend = 0.06 * rng.normal(size=4)
     main = limb(
@@ -85,7 +85,7 @@ def twig(rng: np.random.Generator) -> Figure:
 
 
 def leaf(rng: np.random.Generator) -> Figure:
-    """A dead leaf with its veins and stalk."""
+    """Draw a dead leaf with its veins and stalk."""
     colour = _one(rng, LEAVES + GREENS[3:])
     half = np.array([0.02, 0.22, 0.34, 0.26, 0.01]) * rng.uniform(0.55, 1.15)
     shape = shapely.transform(profile([-0.5, -0.25, 0.0, 0.28, 0.5], half), _crooked(rng))
@@ -104,7 +104,7 @@ def _crooked(rng: np.random.Generator) -> Warp:
 
 
 def pebble(rng: np.random.Generator) -> Figure:
-    """A grain of sand or a pebble: angular, grey, shiny."""
+    """Draw a grain of sand or a pebble: angular, grey, shiny."""
     angle = np.sort(rng.uniform(0, 2 * np.pi, 8))
     points = 0.45 * np.stack([np.cos(angle), rng.uniform(0.6, 1.0) * np.sin(angle)], axis=1)
     grey = float(rng.uniform(0.25, 0.8))
@@ -116,7 +116,7 @@ def pebble(rng: np.random.Generator) -> Figure:
 
 
 def droplet(rng: np.random.Generator) -> Figure:
-    """A drop of water or a bubble in the glue: clear, with a dark rim and a highlight."""
+    """Draw a drop of water or a bubble in the glue: clear, with a dark rim and a highlight."""
     oval = ellipse(0, 0, 0.5, 0.5 * rng.uniform(0.8, 1.0))
     inner = ellipse(0.03, 0.04, 0.4, 0.38)
     shine = ellipse(-0.18, -0.2, rng.uniform(0.05, 0.1), rng.uniform(0.04, 0.08))
@@ -132,7 +132,7 @@ def droplet(rng: np.random.Generator) -> Figure:
 
 
 def pollen(rng: np.random.Generator) -> Figure:
-    """A cluster of pollen grains."""
+    """Draw a cluster of pollen grains."""
     colour = mix((0.85, 0.65, 0.2), (0.6, 0.45, 0.2), rng.random())
     count = int(rng.integers(2, 7))
     grains = [ellipse(*rng.normal(0, 0.2, 2), *rng.uniform(0.1, 0.16, 2)) for _ in range(count)]
@@ -140,7 +140,7 @@ def pollen(rng: np.random.Generator) -> Figure:
 
 
 def scratch(rng: np.random.Generator) -> Figure:
-    """A scratch in a table or in plastic: straight, faint, dark or bright."""
+    """Draw a scratch in a table or in plastic: straight, faint, dark or bright."""
     bright = float(rng.choice([0.35, 1.0]))
     ends = np.array([[0.0, -0.5], [0.03 * rng.normal(), 0.0], [0.0, 0.5]])
     return Figure(

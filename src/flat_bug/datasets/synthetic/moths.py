@@ -1,10 +1,12 @@
 """Body plans of moths: wings spread, held as a delta, or folded like a roof."""
 
+from typing import Any
+
 import numpy as np
 import shapely
 
 from flat_bug.datasets.synthetic.anatomy import antennae, legs, mix, pattern, tint, wear, wing_pair, wing_shape
-from flat_bug.datasets.synthetic.shapes import Colour, Figure, Part, ellipse, profile
+from flat_bug.datasets.synthetic.shapes import Colour, Figure, Part, Points, curve, ellipse, profile
 
 
 def _body(rng: np.random.Generator, colour: Colour, stout: float) -> tuple[Part, ...]:
@@ -26,7 +28,7 @@ def _feelers(rng: np.random.Generator, colour: Colour) -> Part:
 
 def _scaled(
     rng: np.random.Generator,
-    shape: tuple[object, np.ndarray[tuple[int, int], np.dtype[np.float64]]],
+    shape: tuple[Any, Points],
     ground: Colour,
     dark: Colour,
 ) -> Part:
@@ -35,14 +37,16 @@ def _scaled(
 
 
 def moth(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A moth with its four wings spread flat."""
+    """Draw a moth with its four wings spread flat."""
     ground = wear(rng, wardrobe)
     dark = mix(tint(ground, 0.3), wear(rng, wardrobe), rng.uniform(0, 0.5))
     sweep = rng.uniform(-0.1, 0.75)
     long, wide = rng.uniform(0.7, 1.15), rng.uniform(0.36, 0.55)
     scallop = rng.choice([0.0, 0.03, 0.08])
-    fore = wing_shape((0.05, -0.26), sweep, long, wide, rng.uniform(0.7, 0.95), scallop)
-    hind = wing_shape((0.04, -0.08), sweep + rng.uniform(0.45, 0.75), 0.72 * long, 1.1 * wide, 0.8, scallop)
+    fore = wing_shape((0.05, -0.26), sweep, long, wide, corner=rng.uniform(0.7, 0.95), scallop=scallop)
+    hind = wing_shape(
+        (0.04, -0.08), sweep + rng.uniform(0.45, 0.75), 0.72 * long, 1.1 * wide, corner=0.8, scallop=scallop
+    )
     back = wear(rng, wardrobe) if rng.random() < 0.3 else tint(ground, rng.uniform(0.8, 1.25))
     parts = (
         _feelers(rng, tint(ground, 0.7)),
@@ -54,13 +58,15 @@ def moth(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def delta_moth(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A moth at rest, its forewings a triangle that hides the body."""
+    """Draw a moth at rest, its forewings a triangle that hides the body."""
     ground = wear(rng, wardrobe)
     dark = mix(tint(ground, 0.35), wear(rng, wardrobe), rng.uniform(0, 0.4))
     sweep = rng.uniform(0.85, 1.3)
     long, wide = rng.uniform(0.85, 1.0), rng.uniform(0.42, 0.6)
-    fore = wing_shape((0.035, -0.3), sweep, long, wide, rng.uniform(0.8, 1.0), rng.choice([0.0, 0.04, 0.08]))
-    hind = wing_shape((0.03, -0.1), sweep + 0.2, 0.7 * long, wide, 0.8)
+    fore = wing_shape(
+        (0.035, -0.3), sweep, long, wide, corner=rng.uniform(0.8, 1.0), scallop=rng.choice([0.0, 0.04, 0.08])
+    )
+    hind = wing_shape((0.03, -0.1), sweep + 0.2, 0.7 * long, wide, corner=0.8)
     parts = (
         _feelers(rng, tint(ground, 0.6)),
         *wing_pair(_scaled(rng, hind, tint(ground, 1.15), dark)),
@@ -72,12 +78,13 @@ def delta_moth(rng: np.random.Generator, wardrobe: str) -> Figure:
 
 
 def roof_moth(rng: np.random.Generator, wardrobe: str) -> Figure:
-    """A small moth or a caddisfly with its wings folded along the body like a roof."""
+    """Draw a small moth or a caddisfly with its wings folded along the body like a roof."""
     ground = wear(rng, wardrobe)
     dark = tint(ground, rng.uniform(0.25, 0.6))
     wide = rng.uniform(0.09, 0.2)
-    half = np.array([(0.0, -0.34), (0.75, -0.3), (1.0, -0.1), (1.05, 0.2), (0.95, 0.44), (0.4, 0.5), (0.0, 0.46)])
-    half = half * (wide, 1.0)
+    blunt = rng.uniform(0.45, 0.95)
+    side = curve([(0.55, -0.33), (0.95, -0.2), (1.05, 0.05), (0.95, 0.3), (blunt, 0.48)], closed=False)
+    half = np.concatenate([[(0.0, -0.34)], side, [(0.0, rng.uniform(0.4, 0.5))]]) * (wide, 1.0)
     frame = np.array([[0.0, -0.34], [0.0, 0.5], [wide, -0.34]])
     wing = Part(
         shapely.polygons(half),

@@ -12,11 +12,15 @@ from matplotlib.transforms import Affine2D
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from flat_bug.datasets.synthetic.patterns import PATTERNS
+from flat_bug.datasets.synthetic.patterns import PATTERNS, Surface
 from flat_bug.datasets.synthetic.shapes import Figure, Part
 
 Picture = NDArray[np.float32]
 Grey = NDArray[np.float32]
+
+
+SMALLEST_DETAILED = 7
+"""Parts whose window is narrower, in pixels, show neither pattern nor relief; drawing them would be wasted."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,13 @@ def coverage(shape: Any, window: Window) -> Grey:
     starts = np.flatnonzero(np.diff(ring, prepend=-1))
     codes[starts] = Outline.MOVETO
     codes[np.append(starts[1:], len(codes)) - 1] = Outline.CLOSEPOLY
-    renderer = RendererAgg(width, height, 72)
+    renderer: Any = RendererAgg(width, height, 72)  # type: ignore[no-untyped-call]  # matplotlib types only its front
     context = renderer.new_gc()
     context.set_linewidth(0)
     context.set_snap(False)
     upright = Affine2D().translate(-window.left, -window.top).scale(1, -1).translate(0, height)
     renderer.draw_path(context, Outline(vertices, codes), upright, (1.0, 1.0, 1.0, 1.0))
-    return np.asarray(renderer.buffer_rgba())[..., 3].astype(np.float32) / 255
+    return np.asarray(renderer.buffer_rgba())[..., 3].astype(np.float32) / np.float32(255)
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 1) -> Grey:
@@ -138,12 +142,15 @@ def _paint_part(picture: Picture, part: Part, light: Light) -> None:
     cover = coverage(part.shape, window)
     tone = np.broadcast_to(np.asarray(part.colour, dtype=np.float32), (*cover.shape, 3))
     opacity = cover * np.float32(part.opacity)
-    if part.pattern is not None:
+    detailed = min(cover.shape) >= SMALLEST_DETAILED
+    if part.pattern is not None and detailed:
         rows, columns = np.mgrid[window.slices].astype(np.float32) + 0.5
-        mix, thickness = PATTERNS[part.pattern.kind](part.pattern, columns, rows)
-        tone = tone + mix[..., None] * (np.asarray(part.pattern.colour, dtype=np.float32) - tone)
-        opacity = cover * np.clip(part.opacity * thickness, 0, 1)
-    if part.relief > 0:
+        mix, thickness = PATTERNS[part.pattern.kind](Surface(part.pattern, columns, rows))
+        tone = tone + np.clip(mix, 0, 1, dtype=np.float32)[..., None] * (
+            np.asarray(part.pattern.colour, dtype=np.float32) - tone
+        )
+        opacity = cover * np.clip(part.opacity * thickness, 0, 1, dtype=np.float32)
+    if part.relief > 0 and detailed:
         shade, shine = _relief(cover, part, light)
         tone = tone * shade[..., None] + shine[..., None]
     under = picture[window.slices]

@@ -57,8 +57,7 @@ def draw_scene(scenery: Scenery, rng: np.random.Generator, width: int, height: i
     pieces = round(megapixels * rng.uniform(*scenery.litter_per_megapixel))
     stack = _Stack(rng, scenery, ground.region, shapely.box(0, 0, width, height))
     below = [stack.litter() for _ in range(round(0.9 * pieces))]
-    pale = scenery.name == "petri-dish" and float(ground.picture.mean()) < 0.4
-    wardrobe = "pale" if pale else _pick(rng, scenery.wardrobes)
+    wardrobe = "pale" if ground.dark else _pick(rng, scenery.wardrobes)
     zoom = float(np.exp(0.3 * rng.normal()))
     for _ in range(wanted):
         stack.add_animal(wardrobe, zoom)
@@ -77,7 +76,7 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
 
 def _pick(rng: np.random.Generator, weights: Any) -> str:
     names, chances = list(weights), np.array(list(weights.values()), dtype=np.float64)
-    return names[rng.choice(len(names), p=chances / chances.sum())]
+    return str(names[rng.choice(len(names), p=chances / chances.sum())])
 
 
 def _size(
@@ -186,7 +185,8 @@ def posed(figure: Figure, rng: np.random.Generator, *, bend: float) -> Figure:
         beyond = y - np.clip(y, -0.6, 0.6)
         spine_x = (1 - np.cos(angle)) / curvature + beyond * np.sin(angle)
         spine_y = np.sin(angle) / curvature + beyond * np.cos(angle)
-        return np.stack([spine_x + x * np.cos(angle), spine_y - x * np.sin(angle)], axis=1) @ rotation
+        bent = np.stack([spine_x + x * np.cos(angle), spine_y - x * np.sin(angle)], axis=1)
+        return np.asarray(bent @ rotation)
 
     return figure.warped(warp)
 

@@ -132,7 +132,7 @@ SCENERIES: dict[str, Scenery] = {
             },
             wardrobes={"moth": 1},
             animal_size=(75, 0.75, 12, 500),
-            per_megapixel=(2, 24),
+            per_megapixel=(3, 40),
             clumping=0.15,
             litter={"crumb": 4, "fibre": 1.5, "seed": 0.5, "pollen": 0.3},
             litter_per_megapixel=(0, 60),
