@@ -63,7 +63,7 @@ def strips(width: int, height: int) -> Iterator[tuple[int, int]]:
 
 def _edges(polygon: shapely.Geometry) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the ends of all edges, ``(n, 2)`` each, turned so that left sides run down and right sides run up."""
-    oriented = shapely.orient_polygons(polygon, exterior_cw=True)
+    oriented = shapely.orient_polygons(shapely.get_parts(polygon), exterior_cw=True)
     coordinates, ring = shapely.get_coordinates(shapely.get_rings(oriented), return_index=True)
     same_ring = ring[1:] == ring[:-1]
     return coordinates[:-1][same_ring], coordinates[1:][same_ring]

@@ -43,4 +43,4 @@ def crop_frames(table: Instances, margin: int = MARGIN) -> list[tuple[int, int, 
 def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
     """Return a picture ``(h, w, 4)`` as the bytes of a PNG file."""
     image = pyvips.Image.new_from_array(picture, interpretation="srgb")
-    return bytes(image.pngsave_buffer(compression=6))
+    return bytes(image.pngsave_buffer(compression=3, filter="up"))
