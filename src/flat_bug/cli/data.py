@@ -18,9 +18,9 @@ MOST_PAIRS = 10
 
 def prepare(
     *,
-    input: Annotated[Path, Parameter(name=["--input", "-i"])],  # noqa: A002 - the option's name
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
-    validation: Annotated[float, Parameter(name=["--validation", "-p"])] = 0.15,
+    input: Annotated[Path, Parameter(name=["--input", "-i", "--input-data"])],  # noqa: A002 - the option's name
+    output: Annotated[Path, Parameter(name=["--output", "-o", "--output-dir"])],
+    validation: Annotated[float, Parameter(name=["--validation", "-p", "--validation-proportion"])] = 0.15,
     force: Annotated[bool, Parameter(name=["--force", "-f"], negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -59,7 +59,7 @@ def synth(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     images: Annotated[int, Parameter(name=["--images", "-n"])] = 6,
     seed: int = 0,
-    size: tuple[int, int] | None = None,
+    size: Annotated[tuple[int, int] | None, Parameter(negative=())] = None,
     dataset: Annotated[list[str] | None, Parameter(name=["--dataset", "-d"], negative=())] = None,
     jobs: int | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,

@@ -10,7 +10,8 @@ import pyvips
 
 from flat_bug.errors import ImageError
 
-LOADERS = {"jpegload_buffer", "pngload_buffer", "tiffload_buffer"}
+JPEG = "jpegload_buffer"
+LOADERS = {JPEG, "pngload_buffer", "tiffload_buffer"}
 END_OF_JPEG = b"\xff\xd9"
 LOOK_SIDE = 16
 FLAT = 1
@@ -27,8 +28,9 @@ class ImageFacts:
         width: Width in pixels as displayed, that is turned as the EXIF orientation says.
         height: Height in pixels as displayed.
         turned: Whether displaying the image swaps the sides of what is stored.
-        clean_end: False for a JPEG with bytes after its end; some programs rewrite such a file in place.
-        look: ``(16,)`` uint64: where a 17 x 17 thumbnail grows brighter and darker, for `split.similar_pairs`.
+        clean_end: False for a JPEG with bytes after its end, which ultralytics rewrites.
+        look: ``(16,)`` uint64, bits: where a 17 x 17 thumbnail of what is stored grows brighter and where darker, for
+            `split.similar_pairs`.
     """
 
     md5: str
@@ -56,13 +58,12 @@ def inspect_image(path: Path) -> ImageFacts:
         header = pyvips.Image.new_from_buffer(content, "")
         if header.get("vips-loader") not in LOADERS:
             raise ImageError("the file holds neither a JPEG, a PNG nor a TIFF image", where=path)
-        thumbnail = pyvips.Image.thumbnail_buffer(
-            content, LOOK_SIDE + 1, height=LOOK_SIDE + 1, size="force", fail_on="truncated"
-        )
-        grey = thumbnail.colourspace("b-w")[0].cast("uchar").numpy()
+        grey = _thumbnail(header, content)
     except pyvips.Error as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ImageError(f"the image is broken: {reason}", where=path) from error
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ImageError(
+            f"the image is broken: {reason}", where=path, mend="Copy the file again from its source."
+        ) from error
     turned = header.get_typeof("orientation") != 0 and header.get("orientation") >= 5
     width, height = (header.height, header.width) if turned else (header.width, header.height)
     return ImageFacts(
@@ -71,9 +72,21 @@ def inspect_image(path: Path) -> ImageFacts:
         width=width,
         height=height,
         turned=turned,
-        clean_end=header.get("vips-loader") != "jpegload_buffer" or content.endswith(END_OF_JPEG),
+        clean_end=header.get("vips-loader") != JPEG or content.endswith(END_OF_JPEG),
         look=_look(grey),
     )
+
+
+def _thumbnail(header: pyvips.Image, content: bytes) -> npt.NDArray[np.uint8]:
+    """Return the whole image as 17 x 17 grey levels, having decoded all of it."""
+    # A JPEG is decoded at an eighth of its size from all of its bytes. `thumbnail_buffer` would do so by itself, but
+    # takes a truncated file for a whole one.
+    large_jpeg = header.get("vips-loader") == JPEG and min(header.width, header.height) >= 8 * LOOK_SIDE
+    options = {"shrink": 8} if large_jpeg else {}
+    image = pyvips.Image.new_from_buffer(content, "", access="sequential", fail_on="error", **options)
+    side = LOOK_SIDE + 1
+    thumbnail = image.thumbnail_image(side, height=side, size="force", no_rotate=True)
+    return np.asarray(thumbnail.colourspace("b-w")[0].cast("uchar").numpy(), np.uint8)
 
 
 def _look(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import shapely
-from scipy.spatial.distance import cdist
+from scipy.spatial import cKDTree
 
 Floats = npt.NDArray[np.float64]
 
@@ -22,17 +22,22 @@ def label_text(polygons: npt.NDArray[np.object_], width: int, height: int) -> st
 def single_ring(geometry: shapely.Polygon | shapely.MultiPolygon) -> Floats:
     """Return one open ring, ``(k, 2)``, that encloses all parts of an outline.
 
-    YOLO labels have one ring for each instance. Parts are joined, largest first, by bridges of no width between their
-    nearest vertices; both sides of a bridge are the same line, so the ring encloses the area of the parts and no more.
-    Holes are filled.
+    YOLO labels have one ring for each instance. Parts are joined, always the nearest next, by bridges of no width
+    between their nearest vertices; both sides of a bridge are the same line, so the ring encloses the area of the parts
+    and no more. Holes are filled.
     """
-    parts = sorted(shapely.get_parts(geometry), key=shapely.area, reverse=True)
     # All parts turn the same way; otherwise their areas would cancel out.
-    rings = [shapely.get_coordinates(shapely.orient_polygons(part).exterior)[:-1] for part in parts]
-    joined: Floats = rings[0]
-    for ring in rings[1:]:
-        distances = cdist(joined, ring)
-        here, there = np.unravel_index(int(distances.argmin()), distances.shape)
+    parts = shapely.orient_polygons(shapely.get_parts(geometry))
+    rings = [shapely.get_coordinates(part.exterior)[:-1] for part in parts]
+    joined: Floats = rings.pop(0)
+    while rings:
+        ends = np.cumsum([len(ring) for ring in rings])
+        distances, nearest = cKDTree(joined).query(np.concatenate(rings))
+        vertex = int(distances.argmin())
+        chosen = int(np.searchsorted(ends, vertex, side="right"))
+        ring = rings.pop(chosen)
+        there = vertex - int(ends[chosen]) + len(ring)
+        here = int(nearest[vertex])
         detour = np.concatenate([ring[there:], ring[: there + 1]])
         joined = np.concatenate([joined[: here + 1], detour, joined[here:]])
     return joined
