@@ -1,6 +1,7 @@
 """What animals lie on: each function paints an empty scene and says where in it animals may be put."""
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,8 @@ class Ground:
 def lettering(text: str, height: float, centre: tuple[float, float], angle: float = 0.0) -> Any:
     """Return printed text as a geometry; ``height`` of its letters in pixels, ``angle`` in radians."""
     rings = [np.asarray(ring) for ring in TextPath((0, 0), text, size=height * 1.4).to_polygons()]
-    shape = shapely.symmetric_difference_all(
-        [shapely.make_valid(shapely.polygons(ring)) for ring in rings if len(ring) > 3]
-    )
+    solids = [shapely.make_valid(shapely.polygons(ring)) for ring in rings if len(ring) > 3]
+    shape = reduce(shapely.symmetric_difference, solids)
     x1, y1, x2, y2 = shapely.bounds(shape)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])

@@ -115,19 +115,17 @@ def _stretched(grid: Grey, length: int, step: float, axis: int) -> Grey:
 def paint(picture: Picture, figures: Sequence[Figure], light: Light) -> None:
     """Paint figures onto a picture ``(height, width, 3)`` in place, the first one lowest, each with its shadow."""
     for figure in figures:
+        silhouette = figure.silhouette()
         if light.shadow > 0:
-            _cast_shadow(picture, figure, light)
-        for part in figure.parts:
-            _paint_part(picture, part, light)
+            _cast_shadow(picture, silhouette, light)
+        _paint_figure(picture, figure, silhouette, light)
 
 
-def _cast_shadow(picture: Picture, figure: Figure, light: Light) -> None:
-    shape = figure.silhouette()
+def _cast_shadow(picture: Picture, shape: Any, light: Light) -> None:
     x1, y1, x2, y2 = shapely.bounds(shape)
     reach = light.height * float(np.sqrt((x2 - x1) * (y2 - y1)))
-    shifted = shapely.transform(
-        shape, lambda xy: xy - reach * np.array([np.cos(light.direction), np.sin(light.direction)])
-    )
+    away = reach * np.array([np.cos(light.direction), np.sin(light.direction)])
+    shifted = shapely.transform(shape, lambda xy: xy - away)
     window = Window.around(shifted, 2 * reach + 2, *picture.shape[:2])
     if window is None:
         return
@@ -135,38 +133,61 @@ def _cast_shadow(picture: Picture, figure: Figure, light: Light) -> None:
     picture[window.slices] *= 1 - light.shadow * dark[..., None]
 
 
-def _paint_part(picture: Picture, part: Part, light: Light) -> None:
-    window = Window.around(part.shape, 1, *picture.shape[:2])
-    if window is None:
+def _paint_figure(picture: Picture, figure: Figure, silhouette: Any, light: Light) -> None:
+    frame = Window.around(silhouette, 1, *picture.shape[:2])
+    if frame is None:
         return
-    cover = coverage(part.shape, window)
+    shape = (frame.bottom - frame.top, frame.right - frame.left)
+    colour, opacity = np.zeros((*shape, 3), dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    bare = np.ones(shape, dtype=np.float32)
+    for part in figure.parts:
+        window = Window.around(part.shape, 1, *picture.shape[:2])
+        if window is None:
+            continue
+        cover = coverage(part.shape, window)
+        tone, density = _finish(cover, window, part, light)
+        here = (
+            slice(window.top - frame.top, window.bottom - frame.top),
+            slice(window.left - frame.left, window.right - frame.left),
+        )
+        over = cover * density
+        colour[here] += over[..., None] * (tone - colour[here])
+        opacity[here] += over * (1 - opacity[here])
+        bare[here] *= 1 - cover
+    # Where edges of two parts share a pixel, painting one over the other misjudges what both cover together; the
+    # union of the parts is what is annotated, so it decides how much of the ground is left.
+    covered = np.maximum(1 - bare, np.float32(1e-6))
+    share = np.clip(coverage(silhouette, frame) / covered, 0, 1 / np.maximum(opacity, np.float32(1e-6)))[..., None]
+    under = picture[frame.slices]
+    under += share * (colour - opacity[..., None] * under)
+
+
+def _finish(cover: Grey, window: Window, part: Part, light: Light) -> tuple[Picture, Grey]:
+    """Return the colour of each pixel of a part, with its pattern and relief, and its opacity."""
     tone = np.broadcast_to(np.asarray(part.colour, dtype=np.float32), (*cover.shape, 3))
-    opacity = cover * np.float32(part.opacity)
+    density = np.full(cover.shape, part.opacity, dtype=np.float32)
     detailed = min(cover.shape) >= SMALLEST_DETAILED
     if part.pattern is not None and detailed:
         rows, columns = np.mgrid[window.slices].astype(np.float32) + 0.5
         mix, thickness = PATTERNS[part.pattern.kind](Surface(part.pattern, columns, rows))
-        tone = tone + np.clip(mix, 0, 1, dtype=np.float32)[..., None] * (
-            np.asarray(part.pattern.colour, dtype=np.float32) - tone
-        )
-        opacity = cover * np.clip(part.opacity * thickness, 0, 1, dtype=np.float32)
+        second = np.asarray(part.pattern.colour, dtype=np.float32)
+        tone = tone + np.clip(mix, 0, 1, dtype=np.float32)[..., None] * (second - tone)
+        density = np.clip(density * thickness, 0, 1, dtype=np.float32)
     if part.relief > 0 and detailed:
         shade, shine = _relief(cover, part, light)
         tone = tone * shade[..., None] + shine[..., None]
-    under = picture[window.slices]
-    under += opacity[..., None] * (np.clip(tone, 0, 1) - under)
+    return np.clip(tone, 0, 1), density
 
 
 def _relief(cover: Grey, part: Part, light: Light) -> tuple[Grey, Grey]:
     """Return the brightness and the highlight of a part that bulges towards the viewer."""
-    # A part that fills its window (a leaf under the whole picture) has no edge to be measured from.
+    # Padded, since a part that fills its window would have no edge to be measured from.
     depth = ndimage.distance_transform_edt(np.pad(cover > 0.5, 1))[1:-1, 1:-1].astype(np.float32)
     radius = max(float(depth.max()), 1.0)
     inward = np.clip(depth / radius, 0, 1)
     bulge = ndimage.uniform_filter(np.sqrt(inward * (2 - inward)), max(1, int(radius * 0.5)))
-    slope_y, slope_x = np.gradient(bulge * radius) if min(bulge.shape) > 1 else (bulge * 0, bulge * 0)
-    facing = -(slope_x * np.cos(light.direction) + slope_y * np.sin(light.direction))
-    facing = np.clip(-facing, -1, 1)
-    shade = 1 + part.relief * (0.55 * -facing + 0.35 * (bulge - 0.75))
+    down, right = np.gradient(bulge * radius)
+    facing = np.clip(right * np.cos(light.direction) + down * np.sin(light.direction), -1, 1)
+    shade = 1 + part.relief * (0.35 * (bulge - 0.75) - 0.55 * facing)
     shine = part.gloss * np.exp(-(((facing + 0.35) / 0.16) ** 2)) * (bulge > 0.55) * bulge
     return shade.astype(np.float32), shine.astype(np.float32)
