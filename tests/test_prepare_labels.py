@@ -14,7 +14,7 @@ from flat_bug.datasets.coco import GroundTruthImage
 from flat_bug.datasets.folder import DatasetImage
 from flat_bug.datasets.imagefile import inspect_image
 from flat_bug.datasets.prepared import unique_names
-from flat_bug.datasets.split import SAME_SCENE, is_validation, similar_pairs
+from flat_bug.datasets.split import SAME_SCENE, is_validation, same_scene
 from flat_bug.datasets.yolo import label_text, single_ring
 from flat_bug.errors import ImageError
 
@@ -99,8 +99,8 @@ class TestLooks:
             for name, image in {"first.jpg": first, "second.jpg": second}.items():
                 image.jpegsave(str(tmp_path / name), **options)
             looks = [inspect_image(tmp_path / name).look for name in ("first.jpg", "second.jpg")]
-            pairs = similar_pairs(looks[:1], looks[1:])
-            return pairs[0][2] if pairs else 1.0
+            found = same_scene(looks[:1], looks[1:])
+            return found[0].difference if found else 1.0
 
         return difference
 
@@ -120,13 +120,13 @@ class TestLooks:
     def test_frames_of_one_clip_and_photos_of_different_cards(self, real_data):
         frames = [inspect_image(path).look for path in sorted((real_data / "bumblebees").glob("*.jpg"))]
         cards = [inspect_image(path).look for path in sorted((real_data / "spohf-yellow-sticky").glob("*.jpg"))[:12]]
-        assert len(similar_pairs(frames, frames)) == len(frames) ** 2
-        assert len(similar_pairs(cards, cards)) == len(cards)
-        assert similar_pairs(frames, cards) == []
+        assert [found.more for found in same_scene(frames, frames)] == [len(frames) - 1] * len(frames)
+        assert [found.more for found in same_scene(cards, cards)] == [0] * len(cards)
+        assert same_scene(frames, cards) == []
 
     def test_many_pictures_are_compared_with_the_right_ones(self):
         looks = list(np.random.default_rng(0).integers(0, 2**63, (200, 16), np.uint64))
-        assert [(a, b) for a, b, _ in similar_pairs(looks, looks[::-1])] == [(k, 199 - k) for k in range(200)]
+        assert same_scene(looks, looks[::-1]) == [(k, 199 - k, 0.0, 0) for k in range(200)]
 
 
 class TestImageFiles:

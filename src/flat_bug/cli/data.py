@@ -13,7 +13,7 @@ from flat_bug.datasets.prepare import Prepared
 from flat_bug.datasets.prepare import prepare as prepare_tree
 from flat_bug.datasets.synth import synthesize
 
-MOST_PAIRS = 10
+MOST_SCENES = 10
 
 
 def prepare(
@@ -44,12 +44,12 @@ def prepare(
             {
                 "output": str(prepared.output),
                 "datasets": prepared.summary.to_dicts(),
-                "similar": [asdict(pair) for pair in prepared.similar],
+                "similar": [asdict(scene) for scene in prepared.similar],
                 "notes": list(prepared.notes),
             }
         )
         return
-    print_table(prepared.summary)
+    print_table(_columns_with_counts(prepared.summary))
     print(f"Prepared: {prepared.output / 'data.yaml'}", flush=True)
     _print_notes(prepared)
 
@@ -102,8 +102,15 @@ def synth(
 def _print_notes(prepared: Prepared) -> None:
     for note in prepared.notes:
         print(f"note: {note}", file=sys.stderr)
-    for pair in prepared.similar[:MOST_PAIRS]:
-        print(f"warning: {pair.train} (train) and {pair.val} (val) show the same scene", file=sys.stderr)
-    if len(prepared.similar) > MOST_PAIRS:
-        others = len(prepared.similar) - MOST_PAIRS
-        print(f"warning: and {others} more pairs, listed in insects/manifest.json", file=sys.stderr)
+    for scene in prepared.similar[:MOST_SCENES]:
+        more = f" and {scene.more} more training images" if scene.more else ""
+        print(f"warning: {scene.val} (val) shows the same scene as {scene.train} (train){more}", file=sys.stderr)
+    if len(prepared.similar) > MOST_SCENES:
+        others = len(prepared.similar) - MOST_SCENES
+        print(f"warning: so do {others} more validation images, see insects/manifest.json", file=sys.stderr)
+
+
+def _columns_with_counts(summary: pl.DataFrame) -> pl.DataFrame:
+    # A table with every count is wider than many terminals, and most datasets have nothing to repair.
+    always = {"dataset", "images", "train", "val", "animals"}
+    return summary.select(name for name in summary.columns if name in always or summary[name].sum())

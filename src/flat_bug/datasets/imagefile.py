@@ -30,7 +30,7 @@ class ImageFacts:
         turned: Whether displaying the image swaps the sides of what is stored.
         clean_end: False for a JPEG with bytes after its end, which ultralytics rewrites.
         look: ``(16,)`` uint64, bits: where a 17 x 17 thumbnail of what is stored grows brighter and where darker, for
-            `split.similar_pairs`.
+            `split.same_scene`.
     """
 
     md5: str

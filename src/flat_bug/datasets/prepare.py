@@ -13,7 +13,7 @@ from flat_bug import __version__
 from flat_bug.datasets.folder import DatasetFolder, DatasetImage, find_datasets, read_dataset
 from flat_bug.datasets.imagefile import ImageFacts, inspect_image
 from flat_bug.datasets.prepared import PreparedImage, prepare_image, unique_names
-from flat_bug.datasets.split import is_validation, similar_pairs
+from flat_bug.datasets.split import is_validation, same_scene
 from flat_bug.datasets.tree import check_output, replacing, write_tree
 from flat_bug.errors import DatasetError, FlatBugError, UsageError
 from flat_bug.files import sha256_of
@@ -26,12 +26,20 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
-class SimilarPair:
-    """A training image and a validation image that show the same scene; ``difference`` is from 0 to 1."""
+class SplitScene:
+    """A validation image whose scene is also in the training images.
 
-    train: str
+    Attributes:
+        val: The validation image, as dataset/name.
+        train: The training image that is most like it.
+        difference: How much the two differ, from 0 to 1.
+        more: How many more training images show the scene.
+    """
+
     val: str
+    train: str
     difference: float
+    more: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +50,13 @@ class Prepared:
         output: The tree.
         summary: A row per dataset and a row ``(all)``: dataset, images, train, val, empty, animals, crowd, boxes,
             repaired, clipped, dropped.
-        similar: Pairs that are split between train and val though they show the same scene, most similar first.
+        similar: Validation images whose scene is also in the training images, most similar first.
         notes: What else a person should know, a sentence each.
     """
 
     output: Path
     summary: pl.DataFrame
-    similar: tuple[SimilarPair, ...]
+    similar: tuple[SplitScene, ...]
     notes: tuple[str, ...]
 
 
@@ -117,12 +125,14 @@ def _all_or_first_error(results: Iterable[Made | FlatBugError]) -> list[Made]:
     raise DatasetError(first.what, where=first.where, mend=" ".join(hints)) from first
 
 
-def _split_scenes(images: Sequence[PreparedImage]) -> tuple[SimilarPair, ...]:
+def _split_scenes(images: Sequence[PreparedImage]) -> tuple[SplitScene, ...]:
     train = [image for image in images if image.split == "train"]
     val = [image for image in images if image.split == "val"]
-    pairs = similar_pairs([image.facts.look for image in train], [image.facts.look for image in val])
-    named = [SimilarPair(train[row].source, val[column].source, difference) for row, column, difference in pairs]
-    return tuple(sorted(named, key=lambda pair: (pair.difference, pair.train, pair.val)))
+    scenes = [
+        SplitScene(val[found.index].source, train[found.other].source, found.difference, found.more)
+        for found in same_scene([image.facts.look for image in val], [image.facts.look for image in train])
+    ]
+    return tuple(sorted(scenes, key=lambda scene: (scene.difference, scene.val)))
 
 
 def _summarise(datasets: Sequence[DatasetFolder], images: Sequence[PreparedImage]) -> pl.DataFrame:
@@ -150,7 +160,7 @@ def _summarise(datasets: Sequence[DatasetFolder], images: Sequence[PreparedImage
 
 
 def _about(
-    datasets: Sequence[DatasetFolder], validation: float, similar: Sequence[SimilarPair], summary: pl.DataFrame
+    datasets: Sequence[DatasetFolder], validation: float, similar: Sequence[SplitScene], summary: pl.DataFrame
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -168,7 +178,7 @@ def _about(
             for dataset in datasets
         },
         "summary": summary.to_dicts(),
-        "similar": [asdict(pair) for pair in similar],
+        "similar": [asdict(scene) for scene in similar],
     }
 
 

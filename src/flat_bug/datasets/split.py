@@ -1,6 +1,7 @@
 """Which images are held back for validation, and which of them look like an image that is not."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,17 @@ camera by 0.07 to 0.32, and different pictures from one camera by 0.38 and more.
 """
 CHUNK = 64
 
+Look = npt.NDArray[np.uint64]
+
+
+class Likeness(NamedTuple):
+    """A picture, the most similar one among others, how much they differ, and how many more others are alike."""
+
+    index: int
+    other: int
+    difference: float
+    more: int
+
 
 def is_validation(md5: str, fraction: float) -> bool:
     """Return whether the image with this MD5 is held back when a fraction of all images is.
@@ -23,24 +35,29 @@ def is_validation(md5: str, fraction: float) -> bool:
     return int(md5[:4], 16) / 0xFFFF < fraction
 
 
-def similar_pairs(
-    first: Sequence[npt.NDArray[np.uint64]], second: Sequence[npt.NDArray[np.uint64]]
-) -> list[tuple[int, int, float]]:
-    """Return the pairs of looks from two sequences that show the same scene: both indices and how much they differ.
+def same_scene(looks: Sequence[Look], among: Sequence[Look]) -> list[Likeness]:
+    """Return for each picture the most similar one among others, of those that show the same scene.
 
     The difference is the share of the places with a step of brightness, in either picture, whose steps disagree.
     Pictures without any step are like no other.
+
+    Args:
+        looks: `imagefile.ImageFacts.look` of the pictures.
+        among: The same of the others.
     """
-    if not first or not second:
+    if not looks or not among:
         return []
-    theirs = np.stack(second)
-    pairs: list[tuple[int, int, float]] = []
-    for start in range(0, len(first), CHUNK):
-        mine = np.stack(first[start : start + CHUNK])[:, None]
-        disagree = np.bitwise_count(mine ^ theirs).sum(axis=2, dtype=np.int64)
-        steps = np.bitwise_count(mine | theirs).sum(axis=2, dtype=np.int64)
+    others = np.stack(among)
+    found: list[Likeness] = []
+    for start in range(0, len(looks), CHUNK):
+        mine = np.stack(looks[start : start + CHUNK])[:, None]
+        disagree = np.bitwise_count(mine ^ others).sum(axis=2, dtype=np.int64)
+        steps = np.bitwise_count(mine | others).sum(axis=2, dtype=np.int64)
         difference = np.where(steps > 0, disagree / np.maximum(steps, 1), 1.0)
-        rows, columns = np.nonzero(difference < SAME_SCENE)
-        found = zip((rows + start).tolist(), columns.tolist(), difference[rows, columns].tolist(), strict=True)
-        pairs.extend(found)
-    return pairs
+        alike = (difference < SAME_SCENE).sum(axis=1)
+        nearest = difference.argmin(axis=1)
+        found.extend(
+            Likeness(start + row, int(nearest[row]), float(difference[row, nearest[row]]), int(alike[row]) - 1)
+            for row in np.flatnonzero(alike).tolist()
+        )
+    return found
