@@ -53,7 +53,7 @@ def read_metadata(path: Path) -> Metadata:
         raise DatasetError(f"the prediction cannot be read: {error}", where=path) from error
     try:
         return from_mapping(values)
-    except (KeyError, TypeError, ValueError, IndexError, shapely.errors.ShapelyError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, shapely.errors.ShapelyError) as error:
         raise DatasetError(
             f"not a prediction of one image: {type(error).__name__}: {error}",
             where=path,
@@ -70,7 +70,7 @@ def to_mapping(metadata: Metadata) -> dict[str, Any]:
     table = metadata.instances
     return {
         "boxes": table.boxes.tolist(),
-        "contours": [[ring[:, 0].tolist(), ring[:, 1].tolist()] for ring in map(_largest_ring, table.polygons)],
+        "contours": [[ring[:, 0].tolist(), ring[:, 1].tolist()] for ring in map(largest_ring, table.polygons)],
         "confs": table.scores.tolist(),
         "classes": (table.classes + 1).tolist(),
         "scales": table.levels.tolist(),
@@ -118,7 +118,7 @@ def from_mapping(values: dict[str, Any]) -> Metadata:
     )
 
 
-def _largest_ring(polygon: shapely.Geometry) -> npt.NDArray[np.float64]:
+def largest_ring(polygon: shapely.Geometry) -> npt.NDArray[np.float64]:
     """Return the outer ring of the largest part, ``(n, 2)`` without the closing point."""
     parts = shapely.get_parts(polygon)
     if len(parts) == 0:

@@ -54,7 +54,7 @@ def overview(pixels: Pixels, table: Instances, *, fast: bool = False) -> Picture
     scale = np.array(size) / (pixels.width, pixels.height)
     polygons = shapely.simplify(shapely.transform(table.polygons, lambda points: points * scale), 0.2)
     boxes = table.boxes * np.tile(scale, 2)
-    line = float(np.clip(max(size) / 1600, 1.2, 2.5))
+    line = float(np.clip(max(size) / 1600, 1.5, 2.5))
     for row, polygon in enumerate(polygons):
         _draw_instance(canvas, polygon, boxes[row], _colour(row), line)
     _draw_scores(canvas, boxes, table.scores, size)
