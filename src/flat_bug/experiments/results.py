@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from flat_bug.evaluation.report import ReportModel, write_report
 from flat_bug.evaluation.scores import POOLED, SCORE_SCHEMA
+from flat_bug.evaluation.standings import ReportModel
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
 from flat_bug.experiments.score_model import CALL, EVALUATION, PREDICTIONS, Scored, ScoreModel
@@ -61,6 +61,9 @@ def write_results(run: RunFolder) -> Results:
     Raises:
         OutputError: The report cannot be written.
     """
+    # Figures take a second to import, which `fb status` and the start of a run do not have.
+    from flat_bug.evaluation.report import write_report  # noqa: PLC0415
+
     statuses = tuple(run.statuses())
     scored = [status for status in statuses if status.task.call == CALL]
     table = result_table(scored)

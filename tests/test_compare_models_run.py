@@ -1,0 +1,206 @@
+"""``fb run compare-models`` from the command line to the report, with networks that always answer the same."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import polars as pl
+import pytest
+import pyvips
+from onnx import TensorProto, helper, numpy_helper
+
+from flat_bug.cli._support import run
+from flat_bug.cli.main import build_app
+from flat_bug.segmenters.base import ModelCard, card_path
+
+SIDE = 64
+ANIMAL = (12.0, 12.0, 52.0, 52.0)
+ELSEWHERE = (0.0, 0.0, 40.0, 12.0)
+SCRIPT = Path(__file__).parents[1] / "scripts" / "experiments" / "compare_models.py"
+
+
+def make_network(path: Path, box: Sequence[float], score: float = 0.9) -> None:
+    """Write a network that finds one animal in ``box``, whatever it is shown, and its card."""
+    detection = np.array([[[*box, score, 0, 1]]], np.float32)
+    cells = np.arange(2, SIDE, 4)
+    inside = [(cells > box[side]) & (cells < box[side + 2]) for side in (0, 1)]
+    prototypes = np.where(np.outer(inside[1], inside[0]), 1, -1).astype(np.float32)[None, None]
+    outputs = {"output0": detection, "output1": prototypes}
+    graph = helper.make_graph(
+        [helper.make_node("Constant", [], [name], value=numpy_helper.from_array(v)) for name, v in outputs.items()],
+        "always-the-same",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, v.shape) for name, v in outputs.items()],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    # Animals as large as a tile were seen in training, so no coarser level is looked at.
+    card_path(path).write_text(ModelCard(name=path.stem, tile=SIDE, largest_object=SIDE).model_dump_json())
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make two datasets of one image each, and stand in the folder that holds them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    pixels = np.full((SIDE, SIDE, 3), 220, np.uint8)
+    pixels[12:52, 12:52] = 40
+    x1, y1, x2, y2 = ANIMAL
+    outline = [x1, y1, x2, y1, x2, y2, x1, y2]
+    images, annotations = [], []
+    for number, dataset in enumerate(("forest", "meadow"), start=1):
+        name = f"{dataset}_1.png"
+        pyvips.Image.new_from_memory(pixels.tobytes(), SIDE, SIDE, 3, "uchar").write_to_file(tmp_path / "images" / name)
+        images.append({"id": number, "file_name": name, "width": SIDE, "height": SIDE, "dataset": dataset})
+        annotations.append(
+            {"id": number, "image_id": number, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": 1600}
+            | {"segmentation": [outline], "iscrowd": 0}
+        )
+    categories = [{"id": 1, "name": "insect"}]
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    make_network(tmp_path / "models" / "good" / "weights" / "best.onnx", ANIMAL)
+    return tmp_path
+
+
+def fb(*words: str) -> int:
+    return run(build_app(), list(words))
+
+
+def compare(*words: str) -> int:
+    images = () if "-i" in words else ("-i", "images")
+    return fb("run", "compare-models", *images, "-g", "truth.json", "-d", "models/*", "-o", "run", *words)
+
+
+def results() -> dict[tuple[str, str], dict[str, object]]:
+    rows = pl.read_parquet("run/report/results.parquet").to_dicts()
+    return {(row["model"], row["dataset"]): row for row in rows}
+
+
+def test_one_bad_model_costs_its_row_only(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_network(place / "models" / "blind" / "weights" / "best.onnx", ELSEWHERE)
+    corrupt = place / "models" / "corrupt" / "weights" / "best.onnx"
+    make_network(corrupt, ANIMAL)
+    network = corrupt.read_bytes()
+    corrupt.write_bytes(b"not a network")
+    assert compare("--jobs", "2") == 1
+    output = capsys.readouterr()
+    assert "corrupt: failed: bad input: onnxruntime cannot load" in output.err
+    assert "run/report/report.html" in output.out
+    table = results()
+    assert {key: row["status"] for key, row in table.items()} == {
+        (model, dataset): "failed" if model == "corrupt" else "done"
+        for model in ("blind", "corrupt", "good")
+        for dataset in ("(all)", "forest", "meadow")
+    }
+    assert [table[name, "(all)"]["f1"] for name in ("good", "blind", "corrupt")] == [1.0, 0.0, None]
+    assert table["good", "meadow"]["mean_iou"] == pytest.approx(1.0, abs=0.02)
+    assert "cannot load" in str(table["corrupt", "forest"]["reason"])
+    assert pl.read_csv("run/report/results.csv").height == len(table)
+    assert "good" in Path("run/report/report.html").read_text()
+
+    # A second look changes nothing; mended weights are the only thing that resume runs.
+    finished = {path: path.stat().st_mtime_ns for path in Path("run/tasks").glob("*/attempt-1/**/*")}
+    assert fb("resume", "run") == 1
+    corrupt.write_bytes(network)
+    assert fb("status", "run", "--json") == 0
+    states = {task["task"]: task["state"] for task in json.loads(capsys.readouterr().out.splitlines()[-1])["tasks"]}
+    assert states == {"blind": "done", "corrupt": "stale", "good": "done"}
+    assert fb("resume", "run") == 0
+    assert results()["corrupt", "(all)"]["f1"] == 1.0
+    assert finished == {path: path.stat().st_mtime_ns for path in finished}
+    assert [path.name for path in Path("run/tasks").glob("*/attempt-2")] == ["attempt-2"]
+
+
+def test_an_unreadable_image_is_a_failed_item(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "images" / "meadow_1.png").write_bytes(b"\x89PNG")
+    assert compare() == 1
+    assert "good: done: 1 failed: meadow_1.png: " in capsys.readouterr().err
+    assert [results()["good", name]["recall"] for name in ("forest", "meadow")] == [1.0, 0.0]
+
+
+def test_work_is_done_in_tmp_and_all_is_stored_on_request(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_TMPDIR", str(place / "node"))
+    assert compare("--tmp", "$SLURM_TMPDIR/out", "--store_all") == 0
+    assert list((place / "node" / "out").iterdir()) == []
+    predictions = place / "run" / "tasks" / "good" / "attempt-1" / "predictions"
+    assert (predictions / "coco_instances.json").is_file()
+    assert len(list(predictions.glob("*/crops/*.png"))) == 2
+    assert len(list(predictions.glob("*/overview_*.jpg"))) == 2
+
+
+def test_a_config_is_an_input(place: Path) -> None:
+    (place / "config.yaml").write_text("SCORE_THRESHOLD: 0.95\n")
+    assert compare("--config", "config.yaml") == 0
+    assert results()["good", "(all)"]["recall"] == 0.0
+    assert not list(Path("run").glob("tasks/*/attempt-1/predictions/*/crops"))
+    (place / "config.yaml").write_text("SCORE_THRESHOLD: 0.5\n")
+    assert fb("resume", "run") == 0
+    assert results()["good", "(all)"]["recall"] == 1.0
+
+
+def test_predictions_of_an_interrupted_attempt_are_taken_over(place: Path) -> None:
+    assert compare() == 0
+    attempt = place / "run" / "tasks" / "good" / "attempt-1"
+    (attempt / "result.json").unlink()
+    made = next((attempt / "predictions").glob("forest_1/metadata_*.json"))
+    before = made.stat().st_mtime_ns
+    assert fb("status", "run") == 0
+    assert fb("resume", "run") == 0
+    again = attempt.with_name("attempt-2") / made.relative_to(attempt)
+    assert again.stat().st_mtime_ns == before
+    assert made.exists()
+
+
+def test_the_guides_command_is_understood_by_the_script(place: Path) -> None:
+    words = ["-i", "$SLURM_TMPDIR/images", "-g", "$SLURM_TMPDIR/truth.json", "--tmp", "$SLURM_TMPDIR/job_output"]
+    words += ["-o", f"{place}/out", "-d", "~/models/g*", "--soft", "--dry_run"]
+    environment = {**os.environ, "HOME": str(place)}
+    command = [sys.executable, str(SCRIPT), *words]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Images: $SLURM_TMPDIR/images" in shown.stdout
+    assert not (place / "out").exists()
+    command.remove("--dry_run")
+    slurm = ["--slurm", "slurm_setup=setup.txt", "gres=gpu:t4:1", "cpus_per_task=12", "mem=32GB", "time=01:00:00"]
+    refused = subprocess.run([*command, *slurm], env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == 3
+    assert "SLURM submitter is not part of this version" in refused.stderr
+    assert not (place / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--slurm", "mem"], "not key=value"),
+        (["--jobs", "0"], "jobs"),
+        (["--score-threshold", "3"], "score_threshold"),
+        (["-i", ""], "a path is empty"),
+        (["-i", "/fb_yolo_of_nobody/images"], "Escape the variable"),
+    ],
+)
+def test_wrong_use_is_exit_code_two_and_makes_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert compare(*words) == 2
+    assert message in capsys.readouterr().err
+    assert not (place / "run").exists()
+
+
+def test_an_existing_run_names_resume(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare() == 0
+    before = (place / "run" / "plan.json").read_bytes()
+    assert compare() == 2
+    assert "Go on with it: fb resume run" in capsys.readouterr().err
+    assert (place / "run" / "plan.json").read_bytes() == before
+    for command in ("status", "resume", "report"):
+        assert fb(command, "images") == 2
+        assert "this folder is not a run" in capsys.readouterr().err
+    Path("run/report/report.html").unlink()
+    assert fb("report", "run") == 0
+    assert Path("run/report/report.html").is_file()
