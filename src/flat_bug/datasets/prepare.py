@@ -129,7 +129,7 @@ def _split_scenes(images: Sequence[PreparedImage]) -> tuple[SplitScene, ...]:
     train = [image for image in images if image.split == "train"]
     val = [image for image in images if image.split == "val"]
     scenes = [
-        SplitScene(val[found.index].source, train[found.other].source, found.difference, found.more)
+        SplitScene(val[found.picture].source, train[found.other].source, found.difference, found.more)
         for found in same_scene([image.facts.look for image in val], [image.facts.look for image in train])
     ]
     return tuple(sorted(scenes, key=lambda scene: (scene.difference, scene.val)))

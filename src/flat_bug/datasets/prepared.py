@@ -141,7 +141,7 @@ def _segmentation(truth: GroundTruthImage, row: int) -> list[list[float]] | Mapp
     made = truth.box_only[row] or truth.repaired[row]
     # Rings cannot express holes, but a ring that touches itself can enclose one: such a ring is left as it was.
     if not made or not len(parts) or shapely.get_num_interior_rings(parts).any():
-        return given  # type: ignore[no-any-return]
+        return given
     return [shapely.get_coordinates(part).ravel()[:-2].tolist() for part in parts]
 
 

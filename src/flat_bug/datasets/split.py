@@ -20,7 +20,7 @@ Look = npt.NDArray[np.uint64]
 class Likeness(NamedTuple):
     """A picture, the most similar one among others, how much they differ, and how many more others are alike."""
 
-    index: int
+    picture: int
     other: int
     difference: float
     more: int
