@@ -58,7 +58,7 @@ def predicted(shapes: Sequence[Any], scores: Sequence[float] | None = None) -> P
 
 def scores_of(truth: Sequence[Any], predictions: Sequence[Any], **options: Any) -> dict[str, Any]:
     """Return the pooled scores of one dataset."""
-    return row(compare(truth, predictions, EvaluationSettings(**options)), POOLED)
+    return row(compare(list(zip(truth, predictions, strict=True)), EvaluationSettings(**options)), POOLED)
 
 
 def row(comparison: Comparison, dataset: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class TestByHand:
     def test_pooled_counts_every_animal_alike(self) -> None:
         many = [(0.0, 50.0 * y, 40.0, 50.0 * y + 40) for y in range(9)]
         truth = [annotated("a", many, dataset="many"), annotated("b", [SQUARE], dataset="one")]
-        comparison = compare(truth, [predicted(many), None], EvaluationSettings())
+        comparison = compare(list(zip(truth, [predicted(many), None], strict=True)), EvaluationSettings())
         assert comparison.scores["dataset"].to_list() == ["many", "one", POOLED]
         assert [row(comparison, name)["recall"] for name in ("many", "one", POOLED)] == [1.0, 0.0, 0.9]
 
@@ -121,7 +121,7 @@ class TestNothingToDivideBy:
         assert {scores[name] for name in SCORE_SCHEMA if name not in ("dataset", "images")} == {0, None}
 
     def test_no_image_at_all(self) -> None:
-        comparison = compare([], [], EvaluationSettings())
+        comparison = compare([], EvaluationSettings())
         assert comparison.scores["dataset"].to_list() == [POOLED]
         assert row(comparison, POOLED)["f1"] is None
         assert dict(comparison.objects.schema) == OBJECT_SCHEMA
@@ -154,7 +154,7 @@ class TestObjectTable:
     def test_of_several_predictions_in_a_crowd_the_best_is_its_partner(self) -> None:
         crowd = annotated("a", [(0, 0, 900, 900)], crowd=[True])
         found = predicted([(0, 0, 50, 50), (100, 0, 150, 50)], [0.3, 0.6])
-        table = compare([crowd], [found], EvaluationSettings()).objects
+        table = compare([(crowd, found)], EvaluationSettings()).objects
         assert table["kind"].to_list() == ["matched", "spurious"]
         assert table["pred_id"].to_list() == [1, 0]
         assert table["ignored"].to_list() == [True, True]
@@ -162,7 +162,7 @@ class TestObjectTable:
     def test_ids_of_any_size_and_sign_survive(self) -> None:
         truth = annotated("a", [SQUARE])
         object.__setattr__(truth, "annotation_ids", np.array([-(2**62)]))
-        assert compare([truth], [None], EvaluationSettings()).objects["gt_id"].to_list() == [-(2**62)]
+        assert compare([(truth, None)], EvaluationSettings()).objects["gt_id"].to_list() == [-(2**62)]
 
 
 class TestBootstrap:

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +16,14 @@ library(mgcv, quietly = TRUE)
 files <- commandArgs(TRUE)
 trials <- read.csv(files[1])
 grid <- read.csv(files[2])
-model <- gam(y ~ s(x, bs = "cr", k = 10), family = binomial, data = trials, method = "REML",
-             control = gam.control(epsilon = 1e-12, newton = list(conv.tol = 1e-12)))
-fit <- predict(model, grid, se.fit = TRUE)
-around <- function(side) plogis(fit$fit + side * qnorm(0.975) * fit$se.fit)
-result <- data.frame(fit = around(0), low = around(-1), high = around(1))
-write.csv(format(result, digits = 17), files[3], row.names = FALSE, quote = FALSE)
+results <- lapply(unique(trials$case), function(case) {
+    model <- gam(y ~ s(x, bs = "cr", k = 10), family = binomial, data = trials[trials$case == case, ], method = "REML",
+                 control = gam.control(epsilon = 1e-12, newton = list(conv.tol = 1e-12)))
+    fit <- predict(model, grid[grid$case == case, ], se.fit = TRUE)
+    around <- function(side) plogis(fit$fit + side * qnorm(0.975) * fit$se.fit)
+    data.frame(case = case, fit = around(0), low = around(-1), high = around(1))
+})
+write.csv(format(do.call(rbind, results), digits = 17), files[3], row.names = FALSE, quote = FALSE)
 """
 
 SHAPES = {
@@ -40,27 +41,34 @@ def trials(count: int, odds: object) -> tuple[np.ndarray, np.ndarray]:
     return x, rng.random(count) < expit(odds(x))  # type: ignore[operator]
 
 
+def grid_of(x: np.ndarray) -> np.ndarray:
+    # Beyond the data too, where the spline goes on as a straight line.
+    return np.linspace(x.min() - 0.5, x.max() + 0.5, 40)
+
+
 @pytest.fixture(scope="module")
-def rscript() -> str:
+def mgcv(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """Return what mgcv makes of all shapes; R takes long to start, so that it does so once."""
     program = shutil.which("Rscript")
     if program is None or subprocess.run([program, "-e", "library(mgcv)"], capture_output=True, check=False).returncode:
         missing("Rscript with mgcv")
-    return str(program)
+    folder = tmp_path_factory.mktemp("mgcv")
+    script, data, places, result = (folder / part for part in ("mgcv.R", "data.csv", "grid.csv", "result.csv"))
+    script.write_text(MGCV)
+    drawn = [trials(*shape) for shape in SHAPES.values()]
+    rows = [np.c_[np.full(len(x), case), x, success] for case, (x, success) in enumerate(drawn)]
+    grids = [np.c_[np.full(40, case), grid_of(x)] for case, (x, _) in enumerate(drawn)]
+    np.savetxt(data, np.vstack(rows), fmt="%.17g", delimiter=",", header="case,x,y", comments="")
+    np.savetxt(places, np.vstack(grids), fmt="%.17g", delimiter=",", header="case,x", comments="")
+    subprocess.run([str(program), script, data, places, result], check=True, capture_output=True)
+    return np.genfromtxt(result, delimiter=",", names=True)
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_same_as_mgcv(name: str, rscript: str, tmp_path: Path) -> None:
-    count, odds = SHAPES[name]
-    x, success = trials(count, odds)
-    # Beyond the data too, where the spline goes on as a straight line.
-    grid = np.linspace(x.min() - 0.5, x.max() + 0.5, 40)
-    script, data, places, result = (tmp_path / part for part in ("mgcv.R", "data.csv", "grid.csv", "result.csv"))
-    script.write_text(MGCV)
-    np.savetxt(data, np.c_[x, success], fmt="%.17g", delimiter=",", header="x,y", comments="")
-    np.savetxt(places, grid, fmt="%.17g", header="x", comments="")
-    subprocess.run([rscript, script, data, places, result], check=True, capture_output=True)
-    theirs = np.genfromtxt(result, delimiter=",", names=True)
-    ours = binomial_smooth(x, success, grid)
+def test_the_same_as_mgcv(name: str, mgcv: np.ndarray) -> None:
+    x, success = trials(*SHAPES[name])
+    ours = binomial_smooth(x, success, grid_of(x))
+    theirs = mgcv[mgcv["case"] == list(SHAPES).index(name)]
     assert ours is not None
     for part in ("fit", "low", "high"):
         np.testing.assert_allclose(getattr(ours, part), theirs[part], atol=1e-5)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from flat_bug.cli._support import print_json, print_table
+from flat_bug.errors import EXIT_ITEMS_FAILED, EXIT_OK
 from flat_bug.evaluation.run import Evaluation
 from flat_bug.evaluation.run import evaluate as run_evaluation
 from flat_bug.evaluation.settings import EvaluationSettings
@@ -36,7 +37,7 @@ def evaluate(
     score_threshold: float | None = None,
     datasets: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative="")] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
-) -> None:
+) -> int:
     """Score predictions against ground truth: precision, recall, F1, overlap and AP of each dataset.
 
     Example: fb evaluate -p predictions -g fb_yolo/insects/labels/val/instances_default.json -o evaluation -P
@@ -84,10 +85,16 @@ def evaluate(
     evaluation = run_evaluation(ground_truth, predictions, output, settings, images, coco=coco_predictions)
     if json:
         print_json(
-            {"output": str(output), "scores": evaluation.scores.to_dicts(), "warnings": list(evaluation.warnings)}
+            {
+                "output": str(output),
+                "scores": evaluation.scores.to_dicts(),
+                "warnings": list(evaluation.warnings),
+                "failures": list(evaluation.failures),
+            }
         )
     else:
         _print(evaluation, output, settings)
+    return EXIT_ITEMS_FAILED if evaluation.failures else EXIT_OK
 
 
 def _print(evaluation: Evaluation, output: Path, settings: EvaluationSettings) -> None:
@@ -96,4 +103,6 @@ def _print(evaluation: Evaluation, output: Path, settings: EvaluationSettings) -
     print_table(table, f"Matched at {rule}, score ≥ {settings.score_threshold:g}")
     for warning in evaluation.warnings:
         print(f"Note: {warning}")
+    for failure in evaluation.failures:
+        print(f"Not drawn: {failure}")
     print(f"Tables: {output}")

@@ -13,7 +13,7 @@ from flat_bug.evaluation.average_precision import THRESHOLDS, average_precisions
 from flat_bug.evaluation.match import match
 from flat_bug.evaluation.objects import Objects
 from flat_bug.evaluation.overlap import overlaps
-from flat_bug.evaluation.predictions import PredictedImage
+from flat_bug.evaluation.predictions import ImagePair, PredictedImage
 from flat_bug.evaluation.scores import score_table
 from flat_bug.evaluation.settings import EvaluationSettings
 from flat_bug.evaluation.tables import image_table, object_table
@@ -34,19 +34,15 @@ class Comparison:
     scores: pl.DataFrame
 
 
-def compare(
-    truth: Sequence[GroundTruthImage],
-    predicted: Sequence[PredictedImage | None],
-    settings: EvaluationSettings,
-) -> Comparison:
+def compare(images: Sequence[ImagePair], settings: EvaluationSettings) -> Comparison:
     """Match and score predictions.
 
     Args:
-        truth: The annotated images; no two of a dataset have the same file name.
-        predicted: The predictions of each of them; None where there are none.
+        images: The annotated images, each with its predictions or None; no two of a dataset have the same file name.
         settings: How to match and to score.
     """
-    annotations, predictions = _annotations(truth), _predictions(predicted)
+    truth = [annotated for annotated, _ in images]
+    annotations, predictions = _annotations(truth), _predictions([predicted for _, predicted in images])
     names = pl.DataFrame(
         {"dataset": [image.dataset for image in truth], "image": [image.file_name for image in truth]},
         schema={"dataset": pl.String, "image": pl.String},
@@ -69,10 +65,10 @@ def compare(
         rules=settings.rules,
     )
     objects = object_table(annotations, predictions, matched, names, kept)
-    images = image_table(objects, names)
+    counts = image_table(objects, names)
     precisions = average_precisions(annotations, predictions, pairs, names, min_size=settings.min_size)
-    scores = score_table(images, precisions, draws=settings.bootstrap_draws, seed=settings.seed)
-    return Comparison(objects, images, scores)
+    scores = score_table(counts, precisions, draws=settings.bootstrap_draws, seed=settings.seed)
+    return Comparison(objects, counts, scores)
 
 
 def _annotations(images: Sequence[GroundTruthImage]) -> Objects:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from flat_bug.datasets.coco import read_coco
+from flat_bug.datasets.coco import GroundTruthImage, read_coco
 from flat_bug.errors import DatasetError
 from flat_bug.evaluation.objects import Floats
 from flat_bug.files import sha256_of
@@ -48,6 +48,10 @@ class PredictedImage:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+ImagePair = tuple[GroundTruthImage, PredictedImage | None]
+"""An annotated image with its predictions, if there are any."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,9 @@ from flat_bug import __version__
 from flat_bug.datasets.coco import CocoFile, GroundTruthImage, read_coco
 from flat_bug.errors import DatasetError
 from flat_bug.evaluation.compare import Comparison, compare
-from flat_bug.evaluation.predictions import PredictedImage, pair_images, read_predictions
+from flat_bug.evaluation.legacy import write_legacy_tables
+from flat_bug.evaluation.overlays import write_overlays
+from flat_bug.evaluation.predictions import ImagePair, PredictedImage, pair_images, read_predictions
 from flat_bug.evaluation.scores import POOLED, RATIOS
 from flat_bug.evaluation.settings import EvaluationSettings
 from flat_bug.files import atomic_path, sha256_of, write_json
@@ -31,11 +33,13 @@ class Evaluation(Comparison):
         missing: Annotated images without any entry in the predictions; they count as images without detections.
         unknown: Predicted images that are not annotated; they do not count.
         warnings: What a reader of the scores should know.
+        failures: Overlays that could not be drawn, with the reason; the scores do not depend on them.
     """
 
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -69,22 +73,23 @@ def evaluate(
     found = read_predictions(predictions, coco=coco)
     truth = _sorted_images(annotated)
     partners = pair_images([image.file_name for image in truth], [image.name for image in found.images])
-    predicted: list[PredictedImage | None] = [None] * len(truth)
-    for row, other in partners.items():
-        predicted[other] = found.images[row]
-    truth, predicted = truth[: settings.max_images], predicted[: settings.max_images]
-    comparison = compare(truth, predicted, settings)
-    missing = tuple(image.file_name for image, other in zip(truth, predicted, strict=True) if other is None)
+    predicted: dict[int, PredictedImage] = {other: found.images[row] for row, other in partners.items()}
+    pairs = [(image, predicted.get(row)) for row, image in enumerate(truth)][: settings.max_images]
+    comparison = compare(pairs, settings)
+    missing = tuple(image.file_name for image, other in pairs if other is None)
     unknown = tuple(image.name for row, image in enumerate(found.images) if row not in partners)
+    write_tables(comparison, output)
+    if settings.legacy_tables:
+        write_legacy_tables(comparison.objects, pairs, output)
     evaluation = Evaluation(
         comparison.objects,
         comparison.images,
         comparison.scores,
         missing,
         unknown,
-        _warnings(truth, missing, unknown, settings),
+        _warnings(pairs, missing, unknown, settings),
+        write_overlays(comparison.objects, pairs, _image_folders(ground_truth, images), output, settings),
     )
-    write_tables(evaluation, output)
     digests = {"ground_truth": sha256_of(ground_truth), "predictions": found.sha256}
     write_json(output / "evaluation.json", _summary(evaluation, settings, digests))
     return evaluation
@@ -124,15 +129,23 @@ def _sorted_images(annotated: CocoFile) -> list[GroundTruthImage]:
     return sorted(images, key=lambda image: (image.dataset, image.file_name))
 
 
+def _image_folders(ground_truth: Path, images: Path | None) -> list[Path]:
+    """Return where the images may be: as given, or beside the file, or where a prepared tree has them."""
+    if images is not None:
+        return [images]
+    folder = ground_truth.resolve().parent
+    return [folder, folder.parent.parent / "images" / folder.name]
+
+
 def _warnings(
-    truth: Sequence[GroundTruthImage], missing: Sequence[str], unknown: Sequence[str], settings: EvaluationSettings
+    pairs: Sequence[ImagePair], missing: Sequence[str], unknown: Sequence[str], settings: EvaluationSettings
 ) -> tuple[str, ...]:
     warnings = []
     if missing:
         warnings.append(f"{len(missing)} annotated images have no entry in the predictions: {_some(missing)}")
     if unknown:
         warnings.append(f"{len(unknown)} predicted images are not annotated and do not count: {_some(unknown)}")
-    boxes = sum(int(image.box_only.sum()) for image in truth)
+    boxes = sum(int(image.box_only.sum()) for image, _ in pairs)
     if boxes and settings.iou_type == "mask":
         warnings.append(f"{boxes} annotations have no outline and are compared by their box")
     return tuple(warnings)
@@ -162,4 +175,5 @@ def _summary(evaluation: Evaluation, settings: EvaluationSettings, digests: dict
         "missing": list(evaluation.missing),
         "unknown": list(evaluation.unknown),
         "warnings": list(evaluation.warnings),
+        "failures": list(evaluation.failures),
     }
