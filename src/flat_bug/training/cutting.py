@@ -1,0 +1,261 @@
+"""Cut a prepared tree into training tiles, once, so that training never decodes a full-size image."""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyvips
+import shapely
+import yaml
+
+from flat_bug.datasets.coco import read_coco
+from flat_bug.errors import DatasetError
+from flat_bug.files import sha256_of, write_json, write_text
+from flat_bug.imaging.lazy import LazyImage, open_image
+from flat_bug.progress import track
+from flat_bug.training.tiles import Tile, TileSettings, choose, level_size, one_ring, tiles_of
+
+PADDING = 114
+"""Grey of everything outside the image; the network has learnt that nothing is there."""
+JPEG_QUALITY = 94
+FORMAT = 1
+"""Part of the digest: raise it when the same settings would give other tiles."""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """An image of the prepared tree with its ground truth, in image pixels."""
+
+    path: Path
+    dataset: str
+    width: int
+    height: int
+    polygons: npt.NDArray[np.object_]
+    crowd: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CutTile:
+    """A tile as it lies on disk."""
+
+    file: str
+    dataset: str
+    image: str
+    scale: float
+    instances: int
+
+
+@dataclass(frozen=True)
+class TileSet:
+    """The tiles of a training run.
+
+    Attributes:
+        folder: Holds ``data.yaml`` (read by ultralytics), ``images/``, ``labels/`` and ``tiles.json``.
+        digest: Of the ground truth and the settings that made the tiles.
+        train: Tiles to learn from.
+        val: Tiles to validate on.
+    """
+
+    folder: Path
+    digest: str
+    train: tuple[CutTile, ...]
+    val: tuple[CutTile, ...]
+
+    @property
+    def data_yaml(self) -> Path:
+        """The file that describes the tiles to ultralytics."""
+        return self.folder / "data.yaml"
+
+
+def cut_tree(tree: Path, folder: Path, settings: TileSettings, *, processes: int | None = None) -> TileSet:
+    """Cut the tiles of a prepared tree, or return those that lie in ``folder`` already.
+
+    Raises:
+        DatasetError: The tree is not a prepared one, or nothing is left of it to train on.
+        OutputError: ``folder`` cannot be written to.
+    """
+    digest = _digest(tree, settings)
+    done = _read_done(folder, digest)
+    if done is not None:
+        return done
+    splits = {}
+    for split, side, cap in (
+        ("train", settings.side, settings.tiles_per_dataset),
+        ("val", settings.val_side, settings.val_tiles),
+    ):
+        images = read_split(tree, split, settings)
+        splits[split] = _cut_split(images, folder, split, side, cap, settings, processes or os.cpu_count() or 1)
+    if not splits["train"]:
+        raise DatasetError("no tile with an animal is left to train on", where=tree)
+    names = _class_names(tree)
+    data = {
+        "path": str(folder.resolve()),
+        "train": "images/train",
+        # Ultralytics insists on validation images; a tree without any is validated on what it learns from.
+        "val": "images/val" if splits["val"] else "images/train",
+        "nc": len(names),
+        "names": names,
+    }
+    write_text(folder / "data.yaml", yaml.safe_dump(data, sort_keys=False))
+    record = {"digest": digest, "settings": settings.model_dump(mode="json")}
+    write_json(
+        folder / "tiles.json", record | {split: [vars(tile) for tile in tiles] for split, tiles in splits.items()}
+    )
+    return TileSet(folder, digest, tuple(splits["train"]), tuple(splits["val"]))
+
+
+def _digest(tree: Path, settings: TileSettings) -> str:
+    parts: list[Any] = [FORMAT, settings.model_dump(mode="json")]
+    for split in ("train", "val"):
+        path = ground_truth_path(tree, split)
+        parts.append(sha256_of(path) if path.is_file() else None)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _read_done(folder: Path, digest: str) -> TileSet | None:
+    # tiles.json is written last, so its presence says that every tile is.
+    try:
+        record = json.loads((folder / "tiles.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    if record.get("digest") != digest:
+        return None
+    train, val = (tuple(CutTile(**row) for row in record[split]) for split in ("train", "val"))
+    return TileSet(folder, digest, train, val)
+
+
+def ground_truth_path(tree: Path, split: str) -> Path:
+    """Return where a prepared tree keeps the ground truth of a split."""
+    return tree / "insects" / "labels" / split / "instances_default.json"
+
+
+def _class_names(tree: Path) -> list[str]:
+    try:
+        names = yaml.safe_load((tree / "data.yaml").read_text(encoding="utf-8"))["names"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise DatasetError(
+            f"not a prepared tree: data.yaml cannot be read ({error})", where=tree, mend="Run fb data prepare first."
+        ) from error
+    return list(names.values()) if isinstance(names, dict) else list(names)
+
+
+def read_split(tree: Path, split: str, settings: TileSettings) -> list[SourceImage]:
+    """Return the images of a split with their ground truth, without the excluded datasets.
+
+    Raises:
+        DatasetError: The ground truth is missing or broken, or an excluded dataset does not exist.
+    """
+    path = ground_truth_path(tree, split)
+    if not path.is_file():
+        if split == "val":
+            return []
+        raise DatasetError("not a prepared tree", where=path, mend="Run fb data prepare first.")
+    truth = read_coco(path)
+    images = [
+        SourceImage(
+            path=tree / "insects" / "images" / split / image.file_name,
+            dataset=image.dataset,
+            width=image.width,
+            height=image.height,
+            polygons=image.polygons,
+            crowd=image.crowd,
+        )
+        for image in truth.images
+    ]
+    unknown = set(settings.exclude_datasets) - {image.dataset for image in images}
+    if unknown and split == "train":
+        raise DatasetError(
+            f"there is no dataset {sorted(unknown)[0]!r} to exclude",
+            where=path,
+            mend=f"Datasets: {', '.join(sorted({image.dataset for image in images}))}.",
+        )
+    images = [image for image in images if image.dataset not in settings.exclude_datasets]
+    return images[: settings.max_images] if settings.max_images > 0 else images
+
+
+def _cut_split(
+    images: list[SourceImage],
+    folder: Path,
+    split: str,
+    side: int,
+    cap: int,
+    settings: TileSettings,
+    processes: int,
+) -> list[CutTile]:
+    by_dataset: dict[str, list[SourceImage]] = defaultdict(list)
+    for image in images:
+        by_dataset[image.dataset].append(image)
+    for kind in ("images", "labels"):
+        (folder / kind / split).mkdir(parents=True, exist_ok=True)
+    if split == "val" and by_dataset:
+        cap = max(1, cap // len(by_dataset))
+    jobs = []
+    for dataset in sorted(by_dataset):
+        random = np.random.default_rng([settings.seed, *dataset.encode()])
+        jobs += _choose_tiles(by_dataset[dataset], side, cap, settings, random)
+    # Workers are started afresh: libvips does not survive a fork once it has run.
+    with ProcessPoolExecutor(min(processes, max(1, len(jobs))), mp_context=get_context("spawn")) as pool:
+        results = (
+            pool.map(_cut_image, *zip(*((image, tiles, folder, split) for image, tiles in jobs), strict=True))
+            if jobs
+            else ()
+        )
+        return [tile for tiles in track(results, f"Cutting {split} tiles", len(jobs)) for tile in tiles]
+
+
+def _choose_tiles(
+    images: list[SourceImage], side: int, cap: int, settings: TileSettings, random: np.random.Generator
+) -> list[tuple[SourceImage, list[Tile]]]:
+    owners: list[int] = []
+    tiles: list[Tile] = []
+    for index, image in enumerate(images):
+        new = list(tiles_of(image.polygons, image.crowd, image.width, image.height, side, settings))
+        owners += [index] * len(new)
+        tiles += new
+    chosen: dict[int, list[Tile]] = defaultdict(list)
+    for i in choose(tiles, cap, settings, random):
+        chosen[owners[i]].append(tiles[i])
+    return [(images[index], chosen[index]) for index in sorted(chosen)]
+
+
+def _cut_image(image: SourceImage, tiles: Iterable[Tile], folder: Path, split: str) -> list[CutTile]:
+    source = open_image(image.path)
+    if (source.width, source.height) != (image.width, image.height):
+        raise DatasetError(
+            f"the image is {source.width} x {source.height} pixels, its annotation says {image.width} x {image.height}",
+            where=image.path,
+            mend="Prepare the dataset again.",
+        )
+    done = []
+    for tile in tiles:
+        stem = f"{image.path.stem}@{tile.scale:.3f}_{tile.x}_{tile.y}"
+        rows = [_label_row(outline, tile.side) for outline in tile.outlines]
+        (folder / "labels" / split / f"{stem}.txt").write_text("".join(rows), encoding="utf-8")
+        file = folder / "images" / split / f"{stem}.jpg"
+        pyvips.Image.new_from_array(_pixels(source, tile)).jpegsave(str(file), Q=JPEG_QUALITY)
+        done.append(CutTile(file.name, image.dataset, image.path.name, tile.scale, len(rows)))
+    return done
+
+
+def _pixels(source: LazyImage, tile: Tile) -> npt.NDArray[np.uint8]:
+    size = level_size(source.width, source.height, tile.scale)
+    left, top = max(0, tile.x), max(0, tile.y)
+    width, height = min(tile.side, size[0] - left), min(tile.side, size[1] - top)
+    pixels = np.full((tile.side, tile.side, 3), PADDING, np.uint8)
+    column, row = left - tile.x, top - tile.y
+    pixels[row : row + height, column : column + width] = source.read(left, top, width, height, size)
+    return pixels
+
+
+def _label_row(outline: shapely.Geometry, side: int) -> str:
+    points = (one_ring(outline) / side).clip(0, 1).ravel()
+    return "0 " + " ".join(f"{value:.5f}" for value in points) + "\n"
