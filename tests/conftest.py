@@ -23,3 +23,12 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs real images in ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def spots_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny network that finds dark spots of any size up to its tile."""
+    # Needs onnx, which most tests do not load.
+    from tests.spots import write_network
+
+    return write_network(tmp_path_factory.mktemp("network") / "spots.onnx")

@@ -8,6 +8,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from flat_bug.cli._support import run
+from flat_bug.cli.main import build_app
+
 TILE = 64
 BOX = 32
 STEP = 8
@@ -75,3 +78,8 @@ def spots(width: int, height: int, centres: Sequence[tuple[float, float]], radiu
     for centre_x, centre_y in centres:
         picture[np.hypot(x - centre_x, y - centre_y) < radius] = 0
     return picture
+
+
+def fb(*words: str | Path) -> int:
+    """Run ``fb`` in this process and return its exit code."""
+    return run(build_app(), [str(word) for word in words])

@@ -10,41 +10,49 @@ from cyclopts import App
 import flat_bug
 from flat_bug.cli._support import run
 
+GROUPS = {
+    "data": "Check, prepare and synthesize datasets.",
+    "run": "Run an experiment, here or on a cluster.",
+}
 
-def build_app() -> App:
-    """Return the command line with all its commands."""
+COMMANDS = {
+    "predict": ("predict:predict", "Find and outline every arthropod in images."),
+    "evaluate": ("evaluate:evaluate", "Score predictions against ground truth."),
+    "train": ("train:train", "Train a segmentation model on a prepared tree."),
+    "status": ("status:status", "Show the state of every task of a run."),
+    "resume": ("status:resume", "Run what is missing or stale in a run."),
+    "report": ("status:report", "Write the report of a run again."),
+    "data prepare": ("data:prepare", "COCO folders to a tree for training."),
+    "data synth": ("data:synth", "Make small arthropod-like datasets."),
+    "run compare-models": ("compare_models:compare_models", "Score every model on the same ground truth."),
+}
+"""Words of a command → where its function is, and its line in the list of commands."""
+
+
+def build_app(tokens: list[str]) -> App:
+    """Return the command line with all its commands, ready to run ``tokens``."""
     app = App(
         name="fb",
         help="Find, outline and measure every arthropod in images of any size.",
         version=lambda: flat_bug.__version__,
         help_format="plaintext",  # importing a Markdown renderer takes longer than everything else together
     )
-    command = app.command
-    command("flat_bug.cli.predict:predict", name="predict", help="Find and outline every arthropod in images.")
-    command("flat_bug.cli.evaluate:evaluate", name="evaluate", help="Score predictions against ground truth.")
-    command("flat_bug.cli.train:train", name="train", help="Train a segmentation model on a prepared tree.")
-    command("flat_bug.cli.status:status", name="status", help="Show the state of every task of a run.")
-    command("flat_bug.cli.status:resume", name="resume", help="Run what is missing or stale in a run.")
-    command("flat_bug.cli.status:report", name="report", help="Write the report of a run again.")
-
-    data = App(name="data", help="Check, prepare and synthesize datasets.")
-    data.command("flat_bug.cli.data:prepare", name="prepare", help="COCO folders to a tree for training.")
-    data.command("flat_bug.cli.data:synth", name="synth", help="Make small arthropod-like datasets.")
-    app.command(data)
-
-    experiments = App(name="run", help="Run an experiment, here or on a cluster.")
-    experiments.command(
-        "flat_bug.cli.compare_models:compare_models",
-        name="compare-models",
-        help="Score every model on the same ground truth.",
-    )
-    app.command(experiments)
+    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    for group in groups.values():
+        app.command(group)
+    for words, (place, summary) in COMMANDS.items():
+        *parent, name = words.split()
+        # A summary given here would replace the docstring, with its example, in the command's own help.
+        asked_for = tokens[: len(parent) + 1] == [*parent, name]
+        owner = groups[parent[0]] if parent else app
+        owner.command(f"flat_bug.cli.{place}", name=name, help=None if asked_for else summary)
     return app
 
 
 def main(tokens: list[str] | None = None) -> None:
     """Run ``fb`` and leave with its exit code."""
-    sys.exit(run(build_app(), sys.argv[1:] if tokens is None else tokens))
+    words = sys.argv[1:] if tokens is None else tokens
+    sys.exit(run(build_app(words), words))
 
 
 def prepare_data() -> None:
