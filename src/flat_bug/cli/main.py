@@ -4,6 +4,7 @@ Commands are registered by import path, so that ``fb --help`` imports none of th
 """
 
 import sys
+from collections.abc import Sequence
 
 from cyclopts import App
 
@@ -29,12 +30,13 @@ COMMANDS = {
 """Words of a command → where its function is, and its line in the list of commands."""
 
 
-def build_app(tokens: list[str]) -> App:
-    """Return the command line with all its commands, ready to run ``tokens``."""
+def build_app(tokens: Sequence[str] = ()) -> App:
+    """Return the command line with all its commands; ``tokens`` are the words that it will be asked to run."""
     app = App(
         name="fb",
         help="Find, outline and measure every arthropod in images of any size.",
         version=lambda: flat_bug.__version__,
+        suppress_keyboard_interrupt=False,  # `run` says that what was finished is kept
         help_format="plaintext",  # importing a Markdown renderer takes longer than everything else together
     )
     groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
@@ -43,7 +45,7 @@ def build_app(tokens: list[str]) -> App:
     for words, (place, summary) in COMMANDS.items():
         *parent, name = words.split()
         # A summary given here would replace the docstring, with its example, in the command's own help.
-        asked_for = tokens[: len(parent) + 1] == [*parent, name]
+        asked_for = list(tokens[: len(parent) + 1]) == [*parent, name]
         owner = groups[parent[0]] if parent else app
         owner.command(f"flat_bug.cli.{place}", name=name, help=None if asked_for else summary)
     return app
