@@ -134,10 +134,8 @@ class TestNothingToDivideBy:
 class TestObjectTable:
     def test_a_row_for_each_animal_and_each_prediction_without_one(self) -> None:
         truth = annotated("folder/a.jpg", [SQUARE, ELSEWHERE, (0, 300, 5, 305)])
-        comparison = compare(
-            [truth], [predicted([(0, 0, 40, 30), (600, 0, 650, 40)], [0.9, 0.4])], EvaluationSettings()
-        )
-        table = comparison.objects
+        found = predicted([(0, 0, 40, 30), (600, 0, 650, 40)], [0.9, 0.4])
+        table = compare([(truth, found)], EvaluationSettings()).objects
         assert dict(table.schema) == OBJECT_SCHEMA
         assert table["kind"].to_list() == ["matched", "missed", "missed", "spurious"]
         assert table["gt_id"].to_list() == [1, 2, 3, None]

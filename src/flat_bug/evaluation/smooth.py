@@ -17,6 +17,9 @@ from scipy.special import expit, logit
 Floats = npt.NDArray[np.float64]
 
 LEAST_KNOTS = 3
+UNPENALISED = 2
+"""Dimensions without a penalty: constants and straight lines."""
+
 NORMAL_95 = 1.959963984540054
 # Logarithms of the weight of the penalty, relative to the data: from a free spline to a straight line.
 WEAKEST, STRONGEST, STEPS = -12.0, 18.0, 16
@@ -63,12 +66,15 @@ def binomial_smooth(x: Floats, success: npt.NDArray[np.bool_], grid: Floats, *, 
     if len(distinct) < LEAST_KNOTS or _separated(x, success):
         return None
     places = np.quantile(distinct, np.linspace(0, 1, min(knots, len(distinct))))
-    basis, penalty = _basis(x, places), _penalty(places)
+    # In the directions of its own axes the penalty is a sum of squares, without differences of large numbers.
+    penalty, axes = np.linalg.eigh(_penalty(places))
+    penalty[:UNPENALISED] = 0
+    basis = _basis(x, places) @ axes
     penalty *= np.linalg.norm(basis.T @ basis) / np.linalg.norm(penalty)
     best = _best_fit(basis, success.astype(np.float64), penalty)
     if best is None:
         return None
-    on_grid = _basis(grid, places)
+    on_grid = _basis(grid, places) @ axes
     middle = on_grid @ best.coefficients
     spread = NORMAL_95 * np.sqrt(np.sum(on_grid * cho_solve(best.factor, on_grid.T).T, axis=1))
     return Smooth(expit(middle), expit(middle - spread), expit(middle + spread))
@@ -83,13 +89,15 @@ def _separated(x: Floats, success: npt.NDArray[np.bool_]) -> bool:
 
 def _best_fit(basis: Floats, outcome: Floats, penalty: Floats) -> _Fit | None:
     """Return the fit whose weight of the penalty has the best restricted likelihood."""
-    rank = len(penalty) - 2
+    rank = len(penalty) - UNPENALISED
+    # A constant: its coefficients are those of the share of successes at every knot.
+    level = np.linalg.lstsq(basis, np.full(len(outcome), logit(outcome.mean())))[0]
 
     def fit(log_weight: float, start: Floats) -> _Fit:
         return _penalised_fit(basis, outcome, np.exp(log_weight) * penalty, rank * log_weight, start)
 
     steps = np.linspace(STRONGEST, WEAKEST, STEPS)
-    fits = [fit(steps[0], np.full(len(penalty), logit(outcome.mean())))]
+    fits = [fit(steps[0], level)]
     for step in steps[1:]:
         fits.append(fit(step, fits[-1].coefficients))
     scores = np.array([one.score for one in fits])
@@ -113,25 +121,24 @@ def _penalised_fit(basis: Floats, outcome: Floats, penalty: Floats, log_penalty:
     Args:
         basis: ``(n, k)`` value of each basis function at each trial.
         outcome: ``(n,)`` 0 or 1.
-        penalty: ``(k, k)``.
+        penalty: ``(k,)`` weight of the square of each coefficient.
         log_penalty: Logarithm of the product of the penalty's eigenvalues, up to a constant.
         start: ``(k,)`` first guess.
     """
     coefficients, loss = start, _loss(basis, outcome, penalty, start)
     for _ in range(NEWTON_STEPS):
         chance = expit(basis @ coefficients)
-        factor = _curvature(basis, chance, penalty)
-        step = cho_solve(factor, basis.T @ (outcome - chance) - penalty @ coefficients)
+        slope = basis.T @ (outcome - chance) - penalty * coefficients
+        step = cho_solve(_curvature(basis, chance, penalty), slope)
+        # What is left to gain, as Newton's method sees it.
+        if slope @ step <= 1e-12 * (1 + loss):
+            break
         for _ in range(HALVINGS):
             new_loss = _loss(basis, outcome, penalty, coefficients + step)
             if new_loss <= loss:
                 break
             step = step / 2
-        else:
-            break  # not even a tiny step is better: this is the maximum, to the last digit
-        coefficients, gain, loss = coefficients + step, loss - new_loss, new_loss
-        if gain <= 1e-13 * (1 + abs(loss)):
-            break
+        coefficients, loss = coefficients + step, new_loss
     factor = _curvature(basis, expit(basis @ coefficients), penalty)
     log_curvature = 2 * float(np.log(np.diag(factor[0])).sum())
     return _Fit(coefficients, factor, loss + (log_curvature - log_penalty) / 2)
@@ -140,12 +147,12 @@ def _penalised_fit(basis: Floats, outcome: Floats, penalty: Floats, log_penalty:
 def _loss(basis: Floats, outcome: Floats, penalty: Floats, coefficients: Floats) -> float:
     """Return half the penalised deviance."""
     odds = basis @ coefficients
-    return float(np.logaddexp(0, odds).sum() - outcome @ odds + coefficients @ penalty @ coefficients / 2)
+    return float(np.logaddexp(0, odds).sum() - outcome @ odds + penalty @ coefficients**2 / 2)
 
 
 def _curvature(basis: Floats, chance: Floats, penalty: Floats) -> tuple[Floats, bool]:
     weights = chance * (1 - chance)
-    factor: tuple[Floats, bool] = cho_factor(basis.T @ (weights[:, None] * basis) + penalty)
+    factor: tuple[Floats, bool] = cho_factor(basis.T @ (weights[:, None] * basis) + np.diag(penalty))
     return factor
 
 
