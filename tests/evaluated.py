@@ -82,7 +82,8 @@ def _ellipse(generator: np.random.Generator, cell: int) -> np.ndarray[Any, np.dt
     across = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     centre = np.array([80 + 160 * (cell % 4), 80 + 160 * (cell // 4 % 3)])
     radii = generator.uniform(18, 70, 2)
-    return centre + radii * np.stack([np.cos(across), np.sin(across)], axis=1)
+    outline: np.ndarray[Any, np.dtype[np.float64]] = centre + radii * np.stack([np.cos(across), np.sin(across)], axis=1)
+    return outline
 
 
 def _annotation(number: int, image_id: int, outline: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:

@@ -203,6 +203,7 @@ def test_speed_is_per_megapixel(page: Page, good: ReportModel, poor: ReportModel
     assert "0.500" in page.text
 
 
+@pytest.mark.slow
 def test_many_models_and_datasets(tmp_path: Path) -> None:
     truth = make_ground_truth(tmp_path / "truth", [f"dataset {n}" for n in range(30)], images=1, animals=3)
     models = [make_model(tmp_path / str(n), truth, f"model {n}", recall=n / 12, seed=n) for n in range(12)]

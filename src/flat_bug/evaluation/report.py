@@ -9,19 +9,34 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flat_bug import __version__
+from flat_bug.evaluation.figures import size_panels
 from flat_bug.evaluation.gallery import make_scenes
 from flat_bug.evaluation.scores import POOLED
-from flat_bug.evaluation.standings import ReportModel, Score, Standing, dataset_names, lead_of_best, read_standings
+from flat_bug.evaluation.standings import (
+    ReportModel,
+    Score,
+    Standing,
+    dataset_names,
+    lead_of_best,
+    notes_of,
+    read_standings,
+)
 from flat_bug.files import write_text
 
 __all__ = ["ReportModel", "write_report"]
 
-COLOURS = 7
+COLOURS = 6
 """Colours in report.css that can be told apart, also by the colour-blind; models beyond them differ in shape."""
+
+SCORING = ("settings", "sha256", "versions")
+"""What evaluation.json says about how the models were scored."""
 
 SHAPES = ("circle", "square", "diamond", "ring")
 CURVES_AT_FIRST = 4
 """Models whose size curves are shown before the reader chooses; ribbons of more hide each other."""
+
+OPEN_AT_MOST = 9
+"""Datasets, with all of them as one, that are laid open at first; more would bury the sections that follow."""
 
 METRICS = (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1"))
 
@@ -56,6 +71,8 @@ def write_report(
 def _context(standings: Sequence[Standing], title: str, provenance: dict[str, Any]) -> dict[str, Any]:
     scored = [standing for standing in standings if standing.done]
     datasets = dataset_names(standings)
+    # The only dataset is all of them.
+    groups = datasets if len(datasets) == 1 else (POOLED, *datasets)
     speeds = [s.model.seconds_per_megapixel for s in standings if s.model.seconds_per_megapixel is not None]
     return {
         "title": title,
@@ -69,14 +86,16 @@ def _context(standings: Sequence[Standing], title: str, provenance: dict[str, An
         "leaders": _leaders(scored, datasets),
         "datasets": datasets,
         "pooled_name": POOLED,
-        "groups": [(name, _sample(scored, name)) for name in (datasets if len(datasets) == 1 else (POOLED, *datasets))],
+        "groups": [(name, _sample(scored, name)) for name in groups],
         "metrics": METRICS,
         "colours": COLOURS,
         "slowest": max(speeds, default=0.0) or 1.0,
-        "size_panels": (),
+        "size_panels": size_panels(scored, groups, COLOURS),
         "curves_at_first": CURVES_AT_FIRST,
         "scenes": make_scenes(standings),
-        "settings": scored[0].settings.get("settings", {}) if scored else {},
+        "open_at_most": OPEN_AT_MOST,
+        "notes": notes_of(scored),
+        "scoring": {key: scored[0].summary[key] for key in SCORING if key in scored[0].summary} if scored else {},
         "command": provenance.get("command"),
         "provenance": {key: value for key, value in provenance.items() if key != "command"},
         "css": _asset("report.css"),
@@ -111,7 +130,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, percent=_percent, thousands=_thousands, shape=_shape)
+    environment.filters.update(known=_known, number=_number, percent=_percent, thousands=_thousands, shape=_shape)
     return environment
 
 
@@ -122,6 +141,10 @@ def _asset(name: str) -> Markup:
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _known(value: float | None) -> float | str:
+    return "" if value is None or not math.isfinite(value) else value
 
 
 def _percent(value: float) -> str:

@@ -91,7 +91,7 @@ class Score:
         return cls(**{f.name: _known(row[f.name]) for f in fields(cls) if _known(row.get(f.name)) is not None})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Standing:
     """A model with its scores.
 
@@ -100,14 +100,14 @@ class Standing:
         slot: Number of its colour, 0 for the best model.
         scores: Score of each dataset; ``POOLED`` for all.
         objects: The per-object table.
-        settings: What evaluation.json says about how it was scored.
+        summary: What evaluation.json says about how it was scored.
     """
 
     model: ReportModel
     slot: int = 0
     scores: Mapping[str, Score] = field(default_factory=dict)
     objects: pl.DataFrame = field(default_factory=pl.DataFrame)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -119,11 +119,11 @@ class Standing:
         """Return the score over all datasets."""
         return self.scores.get(POOLED)
 
-    @property
-    def mean_f1(self) -> float | None:
-        """Return the mean F1 of the datasets, each counting alike."""
-        values = [s.f1 for name, s in self.scores.items() if name != POOLED and s.f1 is not None]
-        return sum(values) / len(values) if values else None
+    def mean(self, metric: str) -> float | None:
+        """Return the mean precision, recall or f1 of the datasets, each counting alike."""
+        values = [getattr(score, metric) for name, score in self.scores.items() if name != POOLED]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,23 @@ def dataset_names(standings: Iterable[Standing]) -> tuple[str, ...]:
     """Return the names of all scored datasets, sorted without regard to case."""
     names = {name for standing in standings for name in standing.scores if name != POOLED}
     return tuple(sorted(names, key=lambda name: (name.casefold(), name)))
+
+
+def notes_of(scored: Sequence[Standing]) -> tuple[str, ...]:
+    """Return what a reader should know before comparing: unlike scoring first, then warnings of the evaluations."""
+    notes = []
+    truths = {_nested(standing.summary, "sha256", "ground_truth") for standing in scored}
+    rules = {json.dumps(standing.summary.get("settings"), sort_keys=True) for standing in scored}
+    for what, kinds in (("on different ground truth", truths), ("with different settings", rules)):
+        if len(kinds) > 1:
+            notes.append(f"The models were scored {what}: their numbers do not compare.")
+    warnings: dict[str, list[str]] = {}
+    for standing in scored:
+        for warning in standing.summary.get("warnings", ()):
+            warnings.setdefault(str(warning), []).append(standing.model.name)
+    for warning, names in warnings.items():
+        notes.append(warning if len(names) == len(scored) else f"{', '.join(names)}: {warning}")
+    return tuple(notes)
 
 
 def lead_of_best(standings: Sequence[Standing], *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Lead | None:
@@ -227,6 +244,11 @@ def _rank(standing: Standing) -> tuple[bool, float, str]:
     return not standing.done, -(f1 if f1 is not None else -1.0), standing.model.name
 
 
+def _nested(summary: Mapping[str, Any], outer: str, inner: str) -> str:
+    group = summary.get(outer)
+    return str(group.get(inner, "")) if isinstance(group, dict) else ""
+
+
 def _known(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -241,12 +263,12 @@ def _read(model: ReportModel) -> Standing:
         rows = pl.read_csv(
             model.evaluation / "scores.csv", infer_schema_length=None, schema_overrides={"dataset": pl.String}
         ).to_dicts()
-        settings = json.loads((model.evaluation / "evaluation.json").read_text(encoding="utf-8"))
+        summary = json.loads((model.evaluation / "evaluation.json").read_text(encoding="utf-8"))
     except (OSError, PolarsError, ValueError) as error:
         return Standing(replace(model, status="failed", reason=f"its evaluation cannot be read: {error}"))
     absent = [name for name in OBJECT_SCHEMA if name not in objects.columns]
-    if absent or not any(row.get("dataset") == POOLED for row in rows) or not isinstance(settings, dict):
+    if absent or not any(row.get("dataset") == POOLED for row in rows) or not isinstance(summary, dict):
         what = f"objects.parquet lacks {', '.join(absent)}" if absent else "it is not what `fb evaluate` writes"
         return Standing(replace(model, status="failed", reason=f"its evaluation cannot be read: {what}"))
     scores = {row["dataset"]: Score.from_row(row) for row in rows}
-    return Standing(model, scores=scores, objects=objects, settings=settings)
+    return Standing(model, scores=scores, objects=objects, summary=summary)
