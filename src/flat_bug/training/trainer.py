@@ -17,6 +17,7 @@ from ultralytics.data.augment import Compose, Format, Mosaic, RandomFlip, Random
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.utils.torch_utils import unwrap_model
 
 from flat_bug.files import atomic_path, sha256_of
 from flat_bug.training.checkpoints import remember_checkpoints
@@ -203,6 +204,8 @@ def _use_hardware(trainer: SegmentationTrainer, amp: bool | str, threads: int) -
     # scaling of gradients, so turning it on here, after the set-up, is all there is to do.
     if amp and _has_fast_bfloat16(trainer.device):
         trainer.amp = True
+        model = unwrap_model(trainer.model)
+        model.criterion = Float32Loss(getattr(model, "criterion", None) or model.init_criterion(), trainer.device.type)
         if trainer.device.type == "cuda":
             torch.set_autocast_dtype("cuda", torch.bfloat16)
 
@@ -213,6 +216,33 @@ def _count_time(trainer: SegmentationTrainer, seconds_spent: float) -> None:
     if trainer.epoch == trainer.start_epoch > 0:
         trainer.start_epoch = 0
         trainer.train_time_start -= seconds_spent
+
+
+class Float32Loss:
+    """A loss computed in float32 from the outputs of a network that runs in bfloat16.
+
+    A bfloat16 coordinate is good to two pixels only where a tile is 320 pixels wide.
+    """
+
+    def __init__(self, loss: Any, device: str) -> None:
+        self.loss = loss
+        self.device = device
+
+    def __call__(self, outputs: Any, batch: dict[str, Any]) -> Any:
+        """Return what the loss returns."""
+        with torch.autocast(self.device, enabled=False):
+            return self.loss(_as_float32(outputs), batch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loss, name)
+
+
+def _as_float32(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: _as_float32(part) for key, part in value.items()}
+    return type(value)(_as_float32(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
