@@ -8,8 +8,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from flat_bug.cli._support import run
-from flat_bug.cli.main import build_app
+from flat_bug.cli.main import main
 
 TILE = 64
 BOX = 32
@@ -82,4 +81,8 @@ def spots(width: int, height: int, centres: Sequence[tuple[float, float]], radiu
 
 def fb(*words: str | Path) -> int:
     """Run ``fb`` in this process and return its exit code."""
-    return run(build_app(), [str(word) for word in words])
+    try:
+        main([str(word) for word in words])
+    except SystemExit as left:
+        return int(left.code or 0)
+    raise AssertionError("fb left without an exit code")

@@ -105,6 +105,9 @@ def open_image(source: str | Path | npt.NDArray[np.generic]) -> LazyImage:
         if not image.get("vips-loader").startswith(LOADERS):
             raise ImageError("this is not an image", where=path, mend="Give JPEG, PNG, TIFF, WebP or HEIF files.")
         return LazyImage(str(path), to_srgb(image.autorot()))
+    except UnicodeError as error:
+        # pyvips takes file names as UTF-8 only.
+        raise ImageError("the name of the image is not UTF-8", where=path, mend="Rename the file.") from error
     except pyvips.Error as error:
         raise _unreadable(str(path), error) from error
 
