@@ -54,7 +54,7 @@ def annotations(report: SynthReport) -> list[dict[str, Any]]:
 def test_the_number_of_processes_changes_no_byte(tmp_path: Path) -> None:
     for jobs in (1, 2):
         synthesize(
-            tmp_path / str(jobs), seed=5, images=2, size=(200, 160), datasets=["sticky_card", "ir-arena"], jobs=jobs
+            tmp_path / str(jobs), seed=5, images=2, size=(120, 100), datasets=["sticky_card", "ir-arena"], jobs=jobs
         )
     assert digests(tmp_path / "1") == digests(tmp_path / "2")
 
@@ -128,8 +128,8 @@ def test_outlines_are_valid_inside_the_image_and_agree_with_box_and_area(written
         assert (x1, y1, x2 - x1, y2 - y1) == pytest.approx(row["bbox"], abs=0.011)
         assert 0 <= x1 < x2 <= 360
         assert 0 <= y1 < y2 <= 320
-        assert shapely.union_all(shape.geoms).area == pytest.approx(row["area"], abs=0.02)
-        assert sum(part.area for part in shape.geoms) == pytest.approx(row["area"], abs=0.02)
+        assert shapely.union_all(shape.geoms).area == pytest.approx(row["area"], rel=1e-3)
+        assert sum(part.area for part in shape.geoms) == pytest.approx(row["area"], rel=1e-3)
 
 
 def test_animals_hide_one_another_so_outlines_do_not_overlap(written: SynthReport) -> None:
@@ -193,8 +193,8 @@ def test_a_written_picture_shows_its_animals_where_the_outlines_are(written: Syn
 
 def test_sizes_run_from_tiny_to_large() -> None:
     smallest, largest = 1e9, 0.0
-    for name in ("sticky_card", "light-sheet"):
-        scene = draw_scene(SCENERIES[name], np.random.default_rng(2), 900, 800)
+    for name, seed in (("sticky_card", 3), ("light-sheet", 3)):
+        scene = draw_scene(SCENERIES[name], np.random.default_rng(seed), 700, 700)
         for animal in scene.animals:
             x1, y1, x2, y2 = shapely.bounds(animal.visible)
             size = float(np.sqrt((x2 - x1) * (y2 - y1)))

@@ -31,7 +31,10 @@ EMPTY_IMAGE = 3
 """Of every twelve images of a dataset the fourth has no animals."""
 
 GRID = 0.01
-"""Coordinates are rounded to a hundredth of a pixel: far finer than the 1/255 of a pixel's area that can be painted."""
+"""Coordinates are rounded to a hundredth of a pixel."""
+
+TOLERANCE = 0.02
+"""Outlines lose the points that move them by less, in pixels: far less than a picture of 8 bits can show."""
 
 SMALLEST_HOLE = 0.5
 """Holes below half a square pixel are slits between neighbouring parts, which no picture shows."""
@@ -183,7 +186,7 @@ def _draw(job: _Job) -> list[dict[str, Any]]:
 
 
 def _annotation(animal: Animal) -> dict[str, Any]:
-    visible = _without_slits(shapely.set_precision(shapely.simplify(animal.visible, GRID), GRID))
+    visible = _without_slits(shapely.set_precision(shapely.simplify(animal.visible, TOLERANCE), GRID))
     x1, y1, x2, y2 = (float(bound) for bound in shapely.bounds(visible))
     return {
         "category_id": 1,

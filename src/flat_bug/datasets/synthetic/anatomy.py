@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from flat_bug.datasets.synthetic.shapes import Colour, Part, Pattern, Points, curve, limb, mirrored, outline
+from flat_bug.datasets.synthetic.shapes import Colour, Part, Pattern, Points, curve, limb_pieces, mirrored, outline
 
 # Colours measured by eye from traps, light sheets, dishes and drawers; a wardrobe is what one scene's animals wear.
 WARDROBES: dict[str, tuple[Colour, ...]] = {
@@ -117,9 +117,9 @@ def legs(
                 angle += turn
                 step = length * share * (1 + 0.08 * rng.normal())
                 joints.append(joints[-1] + step * np.array([np.cos(angle), np.sin(angle)]))
-            leg = limb(joints, width * np.array([1.0, 1.15, 0.9, 0.6, 0.35]))
-            shapes.append(leg if side > 0 else mirrored([leg])[0])
-    return shapely.union_all(shapes) if shapes else shapely.Polygon()
+            leg = limb_pieces(joints, width * np.array([1.0, 1.15, 0.9, 0.6, 0.35]))
+            shapes.append(leg if side > 0 else mirrored(leg))
+    return shapely.union_all(np.concatenate(shapes)) if shapes else shapely.Polygon()
 
 
 def antennae(
@@ -137,8 +137,8 @@ def antennae(
         smooth = curve(joints, closed=False, steps=3)
         taper = width * np.linspace(1.0, 0.5, len(smooth))
         taper[-3:] *= club
-        shape = limb(smooth, taper)
-        shapes.append(shape if side > 0 else mirrored([shape])[0])
+        shape = limb_pieces(smooth, taper)
+        shapes.append(shape if side > 0 else mirrored(shape))
     return shapely.union_all(shapes)
 
 
@@ -149,8 +149,8 @@ def elbowed_antennae(rng: np.random.Generator, root: tuple[float, float], length
         first, second = -0.9 + 0.25 * rng.normal(), -1.5 + 0.4 * rng.normal()
         elbow = np.array(root) + 0.42 * length * np.array([np.cos(first), np.sin(first)])
         tip = elbow + 0.58 * length * np.array([np.cos(second), np.sin(second)])
-        shape = limb(np.array([root, elbow, tip]), width * np.array([0.8, 0.8, 1.0]))
-        shapes.append(shape if side > 0 else mirrored([shape])[0])
+        shape = limb_pieces(np.array([root, elbow, tip]), width * np.array([0.8, 0.8, 1.0]))
+        shapes.append(shape if side > 0 else mirrored(shape))
     return shapely.union_all(shapes)
 
 

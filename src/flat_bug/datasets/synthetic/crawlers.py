@@ -24,7 +24,7 @@ def spider(rng: np.random.Generator, wardrobe: str) -> Figure:
         pattern=pattern(rng, str(rng.choice(["marbling", "spots", "bands"])), tint(body, 0.4), 3),
     )
     parts = (
-        Part(shapely.union_all([walking, palps, *mirrored([palps])]), tint(body, 0.8)),
+        Part(shapely.union_all([walking, palps, mirrored(palps)]), tint(body, 0.8)),
         abdomen,
         Part(ellipse(0, -0.19, 0.135, 0.18), tint(body, 0.75), relief=0.7, gloss=0.2),
     )
@@ -41,7 +41,7 @@ def harvestman(rng: np.random.Generator, wardrobe: str) -> Figure:
             if rng.random() < 0.22:
                 continue
             shape = _long_leg(rng, (0.14, -0.25 + 0.1 * number), direction, rng.uniform(1.2, 2.6), thick)
-            shapes.append(shape if side > 0 else mirrored([shape])[0])
+            shapes.append(shape if side > 0 else mirrored(shape))
     oval = profile([-0.5, -0.38, -0.1, 0.25, 0.5], np.array([0.1, 0.24, 0.3, 0.3, 0.08]) * rng.uniform(0.75, 1.1))
     parts = (
         *([Part(shapely.union_all(shapes), mix(body, (0.5, 0.36, 0.2), 0.3))] if shapes else []),
@@ -91,7 +91,7 @@ def springtail(rng: np.random.Generator, wardrobe: str) -> Figure:
     walking = legs(rng, roots, (-0.5, 0.1, 0.6), (0.2, 0.2, 0.22), 0.03, knee=0.6)
     feelers = antennae(rng, (0.04, -0.44), rng.uniform(0.18, 0.34), 0.035)
     fork = limb([(0.02, 0.38), (0.05, 0.5), (0.04, 0.6)], [0.04, 0.03, 0.015])
-    shapes = [walking, feelers, *([fork, *mirrored([fork])] if rng.random() < 0.5 else [])]
+    shapes = [walking, feelers, *([fork, mirrored(fork)] if rng.random() < 0.5 else [])]
     parts = (
         Part(shapely.union_all(shapes), tint(body, 0.85)),
         Part(trunk, body, relief=0.5, gloss=0.15, pattern=pattern(rng, "rings", tint(body, 0.6), 9)),

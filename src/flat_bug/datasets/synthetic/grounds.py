@@ -94,7 +94,7 @@ def sticky_card(rng: np.random.Generator, height: int, width: int) -> Ground:
     grey = rng.uniform(0.78, 0.92)
     picture = _flat(height, width, (grey, grey, 0.99 * grey))
     picture += (
-        0.02 * smooth_noise(rng, height, width, 200, 3)[..., None] + 0.06 * _gradient(rng, height, width)[..., None]
+        0.02 * smooth_noise(rng, height, width, 200, 2)[..., None] + 0.06 * _gradient(rng, height, width)[..., None]
     )
     _scatter(rng, picture, ("scratch",), 40, (20, 300))
     _scatter(rng, picture, ("crumb",), 30, (3, 14))
@@ -125,7 +125,7 @@ def _glue(rng: np.random.Generator, height: int, width: int) -> Picture:
     base = base * (1 + 0.03 * rng.normal(size=3)) + (0, 0, rng.choice([0.0, 0.08]))
     sheet = _flat(height, width, tuple(base))
     sheet *= 1 + 0.08 * rng.uniform(0.3, 1.5) * _gradient(rng, height, width)[..., None]
-    sheet *= 1 + 0.015 * smooth_noise(rng, height, width, 150, 4)[..., None]
+    sheet *= 1 + 0.015 * smooth_noise(rng, height, width, 150, 2)[..., None]
     strength = rng.uniform(0.01, 0.06)
     sheet += (
         strength * _emboss(rng, height, width, rng.uniform(4, 12))[..., None] * np.array((1.0, 0.95, 0.6), np.float32)
@@ -312,7 +312,7 @@ def leaf_litter(rng: np.random.Generator, height: int, width: int) -> Ground:
     _scatter(
         rng, picture, ("crumb", "pebble", "crumb", "twig"), int(rng.uniform(50, 300) * height * width / 1e6), (4, 40)
     )
-    leaves = int(_skewed(rng) * 220 * height * width / 1e6)
+    leaves = int(_skewed(rng) * 150 * height * width / 1e6)
     _scatter(rng, picture, ("leaf", "leaf", "leaf", "blade"), leaves, (60, 420))
     picture *= 1 + 0.15 * _gradient(rng, height, width)[..., None]
     return Ground(np.clip(picture, 0, 1), shapely.box(0, 0, width, height))

@@ -154,12 +154,16 @@ def _paint_figure(picture: Picture, figure: Figure, silhouette: Any, light: Ligh
         colour[here] += over[..., None] * (tone - colour[here])
         opacity[here] += over * (1 - opacity[here])
         bare[here] *= 1 - cover
-    # Where edges of two parts share a pixel, painting one over the other misjudges what both cover together; the
-    # union of the parts is what is annotated, so it decides how much of the ground is left.
-    covered = np.maximum(1 - bare, np.float32(1e-6))
-    share = np.clip(coverage(silhouette, frame) / covered, 0, 1 / np.maximum(opacity, np.float32(1e-6)))[..., None]
+    if len(figure.parts) > 1:
+        # Where edges of two parts share a pixel, painting one over the other misjudges what both cover together; the
+        # union of the parts is what is annotated, so it decides how much of the ground is left.
+        tiny = np.float32(1e-6)
+        share = coverage(silhouette, frame) / np.maximum(1 - bare, tiny)
+        share = np.minimum(share, 1 / np.maximum(opacity, tiny))
+        colour *= share[..., None]
+        opacity *= share
     under = picture[frame.slices]
-    under += share * (colour - opacity[..., None] * under)
+    under += colour - opacity[..., None] * under
 
 
 def _finish(cover: Grey, window: Window, part: Part, light: Light) -> tuple[Picture, Grey]:

@@ -1,6 +1,6 @@
 """Outlines: ellipses, smooth closed curves and jointed limbs, and the parts that make up a drawn figure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ Points = NDArray[np.float64]
 Colour = tuple[float, float, float]
 Warp = Callable[[Points], Points]
 
-CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=1)
+CIRCLE = np.stack([np.cos(np.arange(12) * np.pi / 6), np.sin(np.arange(12) * np.pi / 6)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ class Figure:
 
     def silhouette(self) -> Any:
         """Return the union of all parts."""
+        if len(self.parts) == 1:
+            return polygons_of(self.parts[0].shape)
         return polygons_of(shapely.union_all([part.shape for part in self.parts]))
 
     def warped(self, warp: Warp) -> "Figure":
@@ -132,13 +134,18 @@ def profile(lengthwise: ArrayLike, half_widths: ArrayLike, x: float = 0.0) -> An
 
 def limb(points: ArrayLike, widths: ArrayLike) -> Any:
     """Return a tapering limb: the joints' positions ``(n, 2)`` and its width at each joint."""
+    return shapely.union_all(limb_pieces(points, widths))
+
+
+def limb_pieces(points: ArrayLike, widths: ArrayLike) -> NDArray[np.object_]:
+    """Return the ``n - 1`` overlapping convex pieces of a limb, which are cheaper to unite with those of others."""
     joints = np.asarray(points, dtype=np.float64)
     radii = np.broadcast_to(np.asarray(widths, dtype=np.float64) / 2, len(joints))
     circles = joints[:, None, :] + radii[:, None, None] * CIRCLE
     pairs = np.concatenate([circles[:-1], circles[1:]], axis=1)
-    return shapely.union_all(shapely.convex_hull(shapely.multipoints(shapely.points(pairs))))
+    return np.asarray(shapely.convex_hull(shapely.multipoints(shapely.points(pairs))))
 
 
-def mirrored(shapes: Sequence[Any]) -> list[Any]:
-    """Return the shapes reflected in the vertical axis."""
-    return [shapely.transform(shape, lambda xy: xy * (-1.0, 1.0)) for shape in shapes]
+def mirrored(shapes: Any) -> Any:
+    """Return shapes, one or an array, reflected in the vertical axis."""
+    return shapely.transform(shapes, lambda xy: xy * (-1.0, 1.0))
