@@ -2,10 +2,13 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Report = Callable[[int, int], None]
+"""Is told how much is done, and of how much."""
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -18,13 +21,23 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
         total: Number of items; by default ``len(items)``.
     """
     count = total if total is not None else len(items)  # type: ignore[arg-type]
-    if sys.stderr.isatty():
-        yield from _bar(items, what, count)
-    else:
-        yield from _lines(items, what, count)
+    with reporting(what) as report:
+        for done, item in enumerate(items, start=1):
+            yield item
+            report(done, count)
 
 
-def _bar(items: Iterable[Item], what: str, count: int) -> Iterator[Item]:
+def reporting(what: str) -> AbstractContextManager[Report]:
+    """Return a context whose function is told what is done, for work that is not a loop of the caller's.
+
+    Args:
+        what: What is done, as a short phrase: "Predicting".
+    """
+    return _bar(what) if sys.stderr.isatty() else _lines(what)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Report]:
     # rich takes a tenth of a second to import, which `fb --help` does not have.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
@@ -45,15 +58,20 @@ def _bar(items: Iterable[Item], what: str, count: int) -> Iterator[Item]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=count, description=what)
+        task = progress.add_task(what, total=None)
+        yield lambda done, count: progress.update(task, completed=done, total=count)
 
 
-def _lines(items: Iterable[Item], what: str, count: int) -> Iterator[Item]:
+@contextmanager
+def _lines(what: str) -> Iterator[Report]:
     start = last = time.monotonic()
-    for done, item in enumerate(items, start=1):
-        yield item
+
+    def report(done: int, count: int) -> None:
+        nonlocal last
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES and done < count:
             left = (now - start) / done * (count - done)
             print(f"{what}: {done} of {count}, about {left:.0f} s left", file=sys.stderr, flush=True)  # noqa: T201
             last = now
+
+    yield report

@@ -163,11 +163,11 @@ class ResultOptions:
 def predict(*, chosen: ImageOptions, model: ModelOptions | None = None, results: ResultOptions | None = None) -> None:
     """Find and outline every arthropod in images of any size.
 
-    Each image gets a JSON with its outlines, a picture of each animal and an overview; all images together a COCO file
-    and a summary. Run the same command again after an interruption: images that are done are skipped.
+    Each image gets a JSON with its outlines, a picture of each animal and an
+    overview; all images together a COCO file and a summary. After an
+    interruption run the same command again: images that are done are skipped.
 
-    Example:
-        fb predict -i scans -o results
+    Example: fb predict -i scans -o results
     """
     model, results = model or ModelOptions(), results or ResultOptions()
     if results.verbose:

@@ -18,6 +18,7 @@ from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.layout import Layout, OutputSettings, has_identifier
 from flat_bug.prediction_run.summary import Status
+from flat_bug.progress import Report
 
 IDENTIFIERS = uuid.UUID("6b1ff1a5-8e0c-5c8c-9d5e-2f9f6a3f0f1b")
 """Namespace of the identifiers that are made from the digests of image, weights and settings."""
@@ -41,8 +42,12 @@ class ResultsWriter:
         self._scratch = scratch
         self._written: list[tuple[str, Path]] = []
 
-    def predict(self, image: InputImage) -> tuple[Instances, Status]:
+    def predict(self, image: InputImage, on_progress: Report | None = None) -> tuple[Instances, Status]:
         """Predict an image unless it was done before, and write what is missing of its results.
+
+        Args:
+            image: The image.
+            on_progress: Told the number of tiles that are done, and of all.
 
         Raises:
             ImageError: The image cannot be read.
@@ -51,7 +56,7 @@ class ResultsWriter:
         former = self._layout.former(image.name)
         kept = self._kept(image, former)
         if kept is None:
-            table = self._predictor(image.path)
+            table = self._predictor(image.path, on_progress)
             found = Metadata(table, str(image.path), self._settings.identifier or identifier_of(table.provenance))
             _remove(former)
             former = []

@@ -17,11 +17,11 @@ from flat_bug.prediction_run.inputs import COCO_NAME, SUMMARY_NAME, InputImage
 from flat_bug.prediction_run.layout import Layout, OutputSettings
 from flat_bug.prediction_run.results import ResultsWriter
 from flat_bug.prediction_run.summary import ImageRow, PredictionRun, Status, summary_of
-from flat_bug.progress import track
+from flat_bug.progress import Report, reporting, track
 
 log = logging.getLogger(__name__)
 
-Work = Callable[[InputImage], tuple[Instances, Status]]
+Work = Callable[[InputImage, Report | None], tuple[Instances, Status]]
 
 
 def predict_images(
@@ -46,7 +46,7 @@ def predict_images(
     """
     settings = settings or OutputSettings()
     if output is None:
-        return PredictionRun(_attempt_all(images, lambda image: (predictor(image.path), "done")))
+        return PredictionRun(_attempt_all(images, lambda image, report: (predictor(image.path, report), "done")))
     with _scratch_folder(output) as scratch:
         writer = ResultsWriter(predictor, Layout(output, settings.long_format), settings, scratch)
         rows = _attempt_all(images, writer.predict)
@@ -59,15 +59,19 @@ def predict_images(
 
 
 def _attempt_all(images: Sequence[InputImage], work: Work) -> tuple[ImageRow, ...]:
-    return tuple(_attempt(image, work) for image in track(images, "Predicting"))
+    if len(images) == 1:
+        # A single image may take as long as a folder, so its tiles are counted.
+        with reporting("Predicting tiles") as report:
+            return (_attempt(images[0], work, report),)
+    return tuple(_attempt(image, work, None) for image in track(images, "Predicting"))
 
 
-def _attempt(image: InputImage, work: Work) -> ImageRow:
+def _attempt(image: InputImage, work: Work, report: Report | None) -> ImageRow:
     # Names that are not UTF-8 cannot be written to a table as they are.
     name = image.file_name.encode("utf-8", "backslashreplace").decode("utf-8")
     start = time.perf_counter()
     try:
-        table, status = work(image)
+        table, status = work(image, report)
     except OutputError:
         raise
     except FlatBugError as error:
