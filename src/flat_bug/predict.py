@@ -17,7 +17,8 @@ from flat_bug.errors import UsageError
 from flat_bug.files import sha256_of
 from flat_bug.imaging import LazyImage, open_image
 from flat_bug.instances.table import Instances, Provenance
-from flat_bug.pyramid.stitch import Fragments, Stitched, concatenate, stitch
+from flat_bug.pyramid.fragments import Animals, Fragments, concatenate
+from flat_bug.pyramid.stitch import stitch
 from flat_bug.pyramid.tiling import Tile, levels, tiles
 from flat_bug.segmenters.base import ModelCard, Segmenter, TileInstances
 from flat_bug.segmenters.load import load_segmenter
@@ -29,6 +30,10 @@ PADDING = 114
 """Grey outside the image: what ultralytics pads with in training."""
 AHEAD = 2
 """So many batches are read before the network asks for them, and as many may wait for their outlines."""
+EVIDENCE = 0.5
+"""Fragments that score above this share of the threshold still count as evidence for what other levels show."""
+LEAST_SCORE = 0.01
+"""Nothing below this is looked at; nearly every cell of the network's output is above zero."""
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -93,14 +98,20 @@ class Predictor:
             found.append(fragments)
             if on_progress is not None:
                 on_progress(done, len(planned))
-        stitched = stitch(concatenate(found), self.settings.overlap_threshold, self.settings.overlap_metric)
-        return self._instances(stitched, opened, size, _provenance(image, self.card, self.settings))
+        animals = stitch(
+            concatenate(found),
+            levels=len({tile.level for tile in planned}),
+            score_threshold=self.settings.score_threshold,
+            overlap_threshold=self.settings.overlap_threshold,
+            metric=self.settings.overlap_metric,
+        )
+        return self._instances(animals, opened, size, _provenance(image, self.card, self.settings))
 
     def _fragments(
         self, image: LazyImage, size: tuple[int, int], planned: tuple[Tile, ...]
     ) -> Iterator[tuple[int, Fragments]]:
         """Yield the number of tiles done and what the latest batch shows; the network waits for nothing else."""
-        step, threshold = self.settings.batch_size, self.settings.score_threshold
+        step, threshold = self.settings.batch_size, max(EVIDENCE * self.settings.score_threshold, LEAST_SCORE)
         batches = [range(at, min(at + step, len(planned))) for at in range(0, len(planned), step)]
 
         def read(batch: range) -> tuple[range, npt.NDArray[np.uint8]]:
@@ -120,11 +131,11 @@ class Predictor:
             yield from _ahead(tracer, outline, segmented)
 
     def _instances(
-        self, stitched: Stitched, image: LazyImage, size: tuple[int, int], provenance: Provenance
+        self, animals: Animals, image: LazyImage, size: tuple[int, int], provenance: Provenance
     ) -> Instances:
         """Return a table in image pixels; what is outside the image or the wanted sizes is left out."""
         factors = np.array([image.width, image.height]) / size
-        polygons = shapely.transform(stitched.polygons, lambda points: points * factors)
+        polygons = shapely.transform(animals.polygons, lambda points: points * factors)
         bounds = shapely.bounds(polygons).reshape(-1, 4)
         outside = ((bounds < 0) | (bounds > [image.width, image.height] * 2)).any(axis=1)
         polygons[outside] = shapely.intersection(polygons[outside], shapely.box(0, 0, image.width, image.height))
@@ -134,11 +145,11 @@ class Predictor:
         kept = (shapely.area(polygons) > 0) & (sizes >= smallest) & (sizes <= largest)
         return Instances.from_polygons(
             polygons[kept],
-            stitched.scores[kept],
+            animals.scores[kept],
             width=image.width,
             height=image.height,
-            classes=stitched.classes[kept],
-            levels=stitched.levels[kept] * self.settings.scale_before,
+            classes=animals.classes[kept],
+            levels=animals.levels[kept] * self.settings.scale_before,
             class_names=self.card.classes,
             provenance=provenance,
         )

@@ -1,178 +1,134 @@
-"""Make one instance of each animal from the fragments that tiles and levels show of it."""
+"""Make one instance of each animal from the fragments that tiles and levels show of it.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+Three things tell which of several outlines is the animal: levels that agree are evidence for each other; a finer level
+draws a better outline; and what is a part of a whole animal is no animal of its own.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import shapely
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
+from flat_bug.pyramid.fragments import Animals, Flags, Floats, Fragments, Polygons, Rows
+from flat_bug.pyramid.joining import join, ties
+from flat_bug.suppression import keep_best
 
-JOIN_AGREEMENT = 0.5
-"""Two cut fragments are halves of one animal if they agree this well (IoU) where both tiles look."""
-EXPLAINED = 0.5
-"""A cut fragment is dropped if a whole animal covers this share of it."""
+SAME = 0.5
+"""Outlines from different levels that overlap this much (IoU) vouch for each other."""
+INDEPENDENCE = 0.4
+"""Levels show the same pixels, so that their evidence is not independent: each counts as this share of a witness."""
+FINENESS = 0.5
+"""The score of an outline counts times the scale of its level to this power when outlines compete."""
 CUT_PENALTY = 0.5
-"""The score of an instance that stays cut counts this much against one that is whole."""
+"""The score of an outline that stays cut counts this much against one that is whole."""
+EXPLAINED = 0.5
+"""A cut outline is dropped if a whole animal covers this share of it."""
+PART = 0.85
+"""An outline is a part of a larger whole one that covers this share of it."""
 
 
-@dataclass(frozen=True)
-class Fragments:
-    """What tiles show of animals, as columns; coordinates are float64 image pixels.
-
-    Attributes:
-        polygons: ``(n,)`` outline of what one tile shows.
-        scores: ``(n,)``.
-        classes: ``(n,)``.
-        levels: ``(n,)`` scale of the level of the tile; 1 is native.
-        tiles: ``(n,)`` number of the tile.
-        windows: ``(n, 4)`` x1, y1, x2, y2 of the tile.
-        cut: ``(n, 4)`` whether the outline comes near the left, top, right, bottom edge of its tile, where that edge
-            is not the border of the image.
-    """
-
-    polygons: npt.NDArray[np.object_]
-    scores: Floats
-    classes: Rows
-    levels: Floats
-    tiles: Rows
-    windows: Floats
-    cut: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-
-def concatenate(parts: Sequence[Fragments]) -> Fragments:
-    """Return the rows of all parts, of which there is at least one."""
-    return Fragments(*(np.concatenate([getattr(part, name.name) for part in parts]) for name in fields(Fragments)))
-
-
-@dataclass(frozen=True)
-class Stitched:
-    """Animals, as columns like those of ``Fragments``.
-
-    Attributes:
-        whole: ``(n,)`` whether no tile edge cuts it.
-    """
-
-    polygons: npt.NDArray[np.object_]
-    scores: Floats
-    classes: Rows
-    levels: Floats
-    whole: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __getitem__(self, rows: Rows | npt.NDArray[np.bool_]) -> "Stitched":
-        return Stitched(self.polygons[rows], self.scores[rows], self.classes[rows], self.levels[rows], self.whole[rows])
-
-
-def stitch(fragments: Fragments, overlap_threshold: float, metric: str = "IoU") -> Stitched:
-    """Return each animal once: halves joined, fragments replaced by the whole, duplicates resolved.
+def stitch(
+    fragments: Fragments, *, levels: int, score_threshold: float, overlap_threshold: float, metric: str = "IoU"
+) -> Animals:
+    """Return each animal once: halves joined, parts and fragments replaced by the whole, duplicates resolved.
 
     The result does not depend on the order of the fragments.
 
     Args:
-        fragments: From all tiles of all levels.
-        overlap_threshold: Two instances that overlap more than this are one animal.
+        fragments: From all tiles of all levels. Fragments below the threshold count as evidence.
+        levels: Number of levels that were looked at.
+        score_threshold: Animals whose combined score is not above this are left out.
+        overlap_threshold: Two outlines that overlap more than this are one animal.
         metric: ``IoU``, overlap over the union, or ``IoS``, over the smaller of the two.
+
+    Returns:
+        Animals, best first. The score combines the evidence of all levels; the outline is the best single one.
     """
-    return _resolve(_join(fragments), overlap_threshold, metric)
+    animals = join(fragments)
+    rank = animals.scores * animals.levels**FINENESS * np.where(animals.whole, 1.0, CUT_PENALTY)
+    animals = animals[np.lexsort((*ties(animals.polygons), -rank))]
+    pairs = _overlapping(animals.polygons)
+    scores = _combine(animals, pairs, max(INDEPENDENCE, 1 / levels))
+    alive = scores > score_threshold
+    alive &= ~_explained(animals, alive, pairs)
+    same = (pairs.union_share if metric == "IoU" else pairs.smaller_share) > overlap_threshold
+    first, second = pairs.first[same], pairs.second[same]
+    alive &= ~_parts(animals, _keep_best(alive, first, second), pairs)
+    kept = _keep_best(alive, first, second)
+    result = Animals(animals.polygons, scores, animals.classes, animals.levels, animals.whole)[kept]
+    return result[np.lexsort((*ties(result.polygons), -result.scores))]
 
 
-def _join(fragments: Fragments) -> Stitched:
-    """Join fragments of one level that a tile edge separates."""
-    count = len(fragments)
-    first, second = _facing_pairs(fragments)
-    first, second = (rows[_agree(fragments, first, second)] for rows in (first, second))
-    graph = coo_array((np.ones(len(first), np.bool_), (first, second)), shape=(count, count))
-    groups, group = connected_components(graph, directed=False)
-    open_edges = fragments.cut & ~_continued(fragments, first, second)
-    # One row per group: the union of its outlines, and the rest from its best member.
-    order = np.lexsort((*_ties(fragments.polygons), -fragments.scores, group))
-    best = order[np.unique(group[order], return_index=True)[1]]
-    polygons = fragments.polygons[best].copy()
-    sizes = np.bincount(group, minlength=groups)
-    for joined in np.flatnonzero(sizes > 1):
-        polygons[joined] = shapely.union_all(fragments.polygons[order[group[order] == joined]])
-    whole = np.bincount(group, open_edges.any(axis=1), minlength=groups) == 0
-    return Stitched(polygons, fragments.scores[best], fragments.classes[best], fragments.levels[best], whole)
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of rows whose outlines overlap, the better row first, with what they share.
+
+    Attributes:
+        first: ``(p,)`` rows.
+        second: ``(p,)`` rows, each after its partner.
+        areas: ``(p, 2)`` of both.
+        shared: ``(p,)`` area.
+    """
+
+    first: Rows
+    second: Rows
+    areas: Floats
+    shared: Floats
+
+    @property
+    def union_share(self) -> Floats:
+        """Intersection over union."""
+        return np.asarray(self.shared / (self.areas.sum(axis=1) - self.shared))
+
+    @property
+    def smaller_share(self) -> Floats:
+        """Intersection over the smaller of the two."""
+        return np.asarray(self.shared / self.areas.min(axis=1))
+
+    def both_ways(self) -> Iterator[tuple[Rows, Rows, Floats]]:
+        """Yield rows, their partners, and the share of each row that its partner covers, one way and the other."""
+        yield self.first, self.second, self.shared / self.areas[:, 0]
+        yield self.second, self.first, self.shared / self.areas[:, 1]
 
 
-def _facing_pairs(fragments: Fragments) -> tuple[Rows, Rows]:
-    """Return pairs of cut fragments of one class and level, from different tiles, that overlap."""
-    cut = np.flatnonzero(fragments.cut.any(axis=1))
-    tree = shapely.STRtree(fragments.polygons[cut])
-    first, second = cut[tree.query(fragments.polygons[cut], predicate="intersects")]
-    fits = (
-        (first < second)
-        & (fragments.levels[first] == fragments.levels[second])
-        & (fragments.classes[first] == fragments.classes[second])
-        & (fragments.tiles[first] != fragments.tiles[second])
-    )
-    return first[fits], second[fits]
-
-
-def _agree(fragments: Fragments, first: Rows, second: Rows) -> npt.NDArray[np.bool_]:
-    """Return which pairs show the same outline in the zone that both tiles cover."""
-    low = np.maximum(fragments.windows[first, :2], fragments.windows[second, :2])
-    high = np.minimum(fragments.windows[first, 2:], fragments.windows[second, 2:])
-    zones = shapely.box(*low.T, *high.T)
-    ones, others = fragments.polygons[first], fragments.polygons[second]
-    shared = shapely.area(shapely.intersection(ones, others))
-    total = shapely.area(shapely.intersection(ones, zones)) + shapely.area(shapely.intersection(others, zones)) - shared
-    return np.asarray((shared > 0) & (shared >= JOIN_AGREEMENT * total))
-
-
-def _continued(fragments: Fragments, first: Rows, second: Rows) -> npt.NDArray[np.bool_]:
-    """Return, per fragment and edge, whether a fragment that it is joined with looks beyond that edge."""
-    beyond = np.zeros((len(fragments), 4), np.bool_)
-    for rows, others in ((first, second), (second, first)):
-        mine, theirs = fragments.windows[rows], fragments.windows[others]
-        np.logical_or.at(beyond, rows, np.hstack([theirs[:, :2] < mine[:, :2], theirs[:, 2:] > mine[:, 2:]]))
-    return beyond
-
-
-def _resolve(animals: Stitched, threshold: float, metric: str) -> Stitched:
-    """Keep the best of those that show the same animal."""
-    rank = animals.scores * np.where(animals.whole, 1.0, CUT_PENALTY)
-    order = np.lexsort((*_ties(animals.polygons), -animals.levels, -rank))
-    animals = animals[order]
-    tree = shapely.STRtree(animals.polygons)
-    first, second = tree.query(animals.polygons, predicate="intersects")
+def _overlapping(polygons: Polygons) -> _Pairs:
+    first, second = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     first, second = first[first < second], second[first < second]
+    areas = shapely.area(polygons)
+    shared = shapely.area(shapely.intersection(polygons[first], polygons[second]))
+    return _Pairs(first, second, np.column_stack([areas[first], areas[second]]), shared)
+
+
+def _combine(animals: Animals, pairs: _Pairs, weight: float) -> Floats:
+    """Return for each row the score that its witnesses give it together: the best of each level, as noisy or."""
+    scales, level = np.unique(animals.levels, return_inverse=True)
+    best = np.zeros((len(animals), len(scales)))
+    best[np.arange(len(animals)), level] = animals.scores
+    vouch = pairs.union_share >= SAME
+    for rows, others, _ in pairs.both_ways():
+        np.maximum.at(best, (rows[vouch], level[others[vouch]]), animals.scores[others[vouch]])
+    return np.asarray(1 - np.prod(1 - best, axis=1) ** weight)
+
+
+def _explained(animals: Animals, alive: Flags, pairs: _Pairs) -> Flags:
+    """Return which cut outlines a whole animal covers."""
+    explained = np.zeros(len(animals), np.bool_)
+    for rows, others, covered in pairs.both_ways():
+        explained[rows[~animals.whole[rows] & animals.whole[others] & alive[others] & (covered >= EXPLAINED)]] = True
+    return explained
+
+
+def _parts(animals: Animals, kept: Flags, pairs: _Pairs) -> Flags:
+    """Return which outlines are parts of a larger whole animal that is kept."""
+    parts = np.zeros(len(animals), np.bool_)
     areas = shapely.area(animals.polygons)
-    shared = shapely.area(shapely.intersection(animals.polygons[first], animals.polygons[second]))
-    dropped = np.zeros(len(animals), np.bool_)
-    for rows, others in ((first, second), (second, first)):
-        explained = ~animals.whole[rows] & animals.whole[others] & (shared >= EXPLAINED * areas[rows])
-        dropped[rows[explained]] = True
-    smaller = np.minimum(areas[first], areas[second])
-    base = areas[first] + areas[second] - shared if metric == "IoU" else smaller
-    same = shared > threshold * base
-    same &= ~dropped[first] & ~dropped[second]
-    return animals[~dropped & _greedy(len(animals), first[same], second[same])]
+    for rows, others, covered in pairs.both_ways():
+        parts[rows[(areas[rows] < areas[others]) & animals.whole[others] & kept[others] & (covered >= PART)]] = True
+    return parts
 
 
-def _greedy(count: int, first: Rows, second: Rows) -> npt.NDArray[np.bool_]:
-    """Return which rows, best first, no kept better row suppresses, given all pairs (better, worse)."""
-    kept = np.ones(count, np.bool_)
-    # Each round settles at least one more row; the fixed point is the result of going through them one by one.
-    while True:
-        still = np.ones(count, np.bool_)
-        still[second[kept[first]]] = False
-        if np.array_equal(still, kept):
-            return kept
-        kept = still
-
-
-def _ties(polygons: npt.NDArray[np.object_]) -> Floats:
-    """Return ``(5, n)`` keys that order what is equal otherwise, whatever the order it came in."""
-    bounds = np.asarray(shapely.bounds(polygons), np.float64).reshape(len(polygons), 4)
-    return np.vstack([shapely.area(polygons), bounds.T])
+def _keep_best(alive: Flags, first: Rows, second: Rows) -> Flags:
+    """Return which of the rows that are alive remain when the first of each pair suppresses the second."""
+    both = alive[first] & alive[second]
+    return alive & keep_best(len(alive), first[both], second[both])

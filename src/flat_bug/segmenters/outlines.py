@@ -11,12 +11,27 @@ from flat_bug.segmenters.base import TileInstances
 
 SMALLEST_PART = 0.05
 """A detached part or a hole smaller than this share of the largest part is noise of the network."""
+SHARPER_THAN_MASK = 6.0
+"""Up to this many mask cells, the side of a box is more exact than the mask, which is blurred over a cell or two."""
+BEYOND_BOX = 0.12
+"""Beyond that size boxes tend to be tight: an outline may leave its box by this share of what is left of the side."""
+
+POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+
+Floats = npt.NDArray[np.float64]
+
+
+def reach(boxes: Floats, cells: Floats) -> Floats:
+    """Return the rectangles ``(n, 4)`` that outlines may not leave, given the boxes and the sizes of mask cells."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    beyond = BEYOND_BOX * np.maximum(sides - SHARPER_THAN_MASK * cells[..., :2], 0)
+    return np.hstack([boxes[:, :2] - beyond, boxes[:, 2:] + beyond])
 
 
 def trace(instances: TileInstances) -> npt.NDArray[np.object_]:
     """Return the outline of each instance at the zero level of its logits.
 
-    Logits are interpolated linearly between cell centres, and an animal ends where its frame ends.
+    Logits are interpolated linearly between cell centres; an animal ends where its frame ends, and near its box.
 
     Returns:
         ``(n,)`` valid shapely ``Polygon`` or ``MultiPolygon`` in tile pixels; empty where no logit is positive.
@@ -24,7 +39,14 @@ def trace(instances: TileInstances) -> npt.NDArray[np.object_]:
     traced = np.empty(len(instances), object)
     for row, (mask, frame) in enumerate(zip(instances.masks, instances.frames, strict=True)):
         traced[row] = _trace(mask, frame)
-    return traced
+    shapes = np.array([mask.shape[::-1] for mask in instances.masks], np.float64).reshape(-1, 2)
+    cells = (instances.frames[:, 2:] - instances.frames[:, :2]) / shapes
+    limits = shapely.box(*reach(instances.boxes, cells).T)
+    clipped = shapely.intersection(traced, limits)
+    # Where an outline only touches its limits, lines and points come out beside the polygons.
+    mixed = ~np.isin(shapely.get_type_id(clipped), POLYGONAL)
+    clipped[mixed] = shapely.buffer(clipped[mixed], 0)
+    return np.asarray(clipped, object)
 
 
 def _trace(mask: npt.NDArray[np.float32], frame: npt.NDArray[np.float64]) -> shapely.Geometry:

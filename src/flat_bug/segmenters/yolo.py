@@ -2,15 +2,14 @@
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 
 from flat_bug.segmenters.base import ModelCard, TileInstances
+from flat_bug.segmenters.outlines import reach
+from flat_bug.suppression import keep_best
 
 BOX_OVERLAP = 0.7
 """Boxes of one class that overlap more than this (IoU) are one animal; less, since animals touch, may be two."""
-CANDIDATES_PER_DETECTION = 4
-"""So many candidates, the best ones, enter suppression for each detection that may come out."""
-CELLS_BEYOND_BOX = 1
-"""The mask is read this many prototype cells beyond the box, so that the box does not flatten the outline."""
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -42,11 +41,13 @@ def decode(predictions: Floats32, prototypes: Floats32, card: ModelCard, score_t
     else:
         boxes, scores, classes, coefficients = _one_per_anchor(predictions, coefficients_per_mask, score_threshold)
     boxes = np.clip(boxes, 0, card.tile)
-    best = np.argsort(-scores, kind="stable")[: card.max_detections * CANDIDATES_PER_DETECTION]
+    best = np.argsort(-scores, kind="stable")
     best = best[(boxes[best, 2] > boxes[best, 0]) & (boxes[best, 3] > boxes[best, 1])]
     kept = best[_without_duplicates(boxes[best], classes[best])][: card.max_detections]
     frames, masks = _box_masks(boxes[kept], coefficients[kept], prototypes, card.tile)
-    return TileInstances(boxes[kept], scores[kept].astype(np.float64), classes[kept], masks, frames)
+    # Fast sigmoids leave 0–1 by an ulp.
+    confidences = np.clip(scores[kept].astype(np.float64), 0, 1)
+    return TileInstances(boxes[kept], confidences, classes[kept], masks, frames)
 
 
 _Candidates = tuple[npt.NDArray[np.float64], Floats32, npt.NDArray[np.int64], Floats32]
@@ -70,21 +71,14 @@ def _one_per_anchor(predictions: Floats32, coefficients: int, score_threshold: f
 
 def _without_duplicates(boxes: npt.NDArray[np.float64], classes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return which boxes, best first, no better kept box of their class overlaps."""
-    x1, y1, x2, y2 = boxes.astype(np.float32).T[:, :, None]
-    wide = np.minimum(x2, x2.T) - np.maximum(x1, x1.T)
-    high = np.minimum(y2, y2.T) - np.maximum(y1, y1.T)
-    shared = np.maximum(wide, 0) * np.maximum(high, 0)
-    areas = (x2 - x1) * (y2 - y1)
-    # IoU > t without a division: shared > t (a + b - shared)
-    same = (shared * (1 + BOX_OVERLAP) > BOX_OVERLAP * (areas + areas.T)) & (classes[:, None] == classes)
-    beats = np.triu(same, k=1)
-    # Greedy suppression as a fixed point: each round settles at least one more row, in practice nearly all at once.
-    kept = np.ones(len(boxes), np.bool_)
-    while True:
-        still = ~beats[kept].any(axis=0)
-        if np.array_equal(still, kept):
-            return kept
-        kept = still
+    first, second = shapely.STRtree(shapely.box(*boxes.T)).query(shapely.box(*boxes.T))
+    pairs = (first < second) & (classes[first] == classes[second])
+    first, second = first[pairs], second[pairs]
+    low, high = np.maximum(boxes[first, :2], boxes[second, :2]), np.minimum(boxes[first, 2:], boxes[second, 2:])
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    shared = np.prod(high - low, axis=1)
+    same = shared > BOX_OVERLAP * (areas[first] + areas[second] - shared)
+    return keep_best(len(boxes), first[same], second[same])
 
 
 def _box_masks(
@@ -93,9 +87,10 @@ def _box_masks(
     """Return the frames ``(n, 4)`` in tile pixels and the mask logits inside them."""
     _, rows, columns = prototypes.shape
     cell = np.array([tile / columns, tile / rows] * 2)
-    cells = boxes / cell
-    first = np.maximum(np.floor(cells[:, :2]).astype(np.int64) - CELLS_BEYOND_BOX, 0)
-    last = np.minimum(np.ceil(cells[:, 2:]).astype(np.int64) + CELLS_BEYOND_BOX, [columns, rows])
+    limits = reach(boxes, cell) / cell
+    # A cell more on each side, so that the outline can be interpolated up to its limits.
+    first = np.maximum(np.floor(limits[:, :2]).astype(np.int64) - 1, 0)
+    last = np.minimum(np.ceil(limits[:, 2:]).astype(np.int64) + 1, [columns, rows])
     masks = tuple(
         np.tensordot(weights, prototypes[:, y1:y2, x1:x2], axes=1)
         for weights, (x1, y1), (x2, y2) in zip(coefficients, first, last, strict=True)
