@@ -21,6 +21,7 @@ from flat_bug.files import sha256_of
 from flat_bug.instances.metadata import read_metadata
 
 COCO_NAME = "coco_instances.json"
+Agreement = tuple[bool, int]
 GLOB = re.compile(r"[*?\[]")
 
 
@@ -89,7 +90,7 @@ def pair_images(truth: Sequence[str], predicted: Sequence[str]) -> dict[int, int
     """Return the row of the annotated image for each row of a predicted image that has one.
 
     Two names belong together when their last parts agree: ``x.jpg`` is ``val/x.jpg`` is ``/data/val/x.jpg``. Where
-    several share the file name, most agreeing parts decide.
+    several share the file name, those that agree to the end of the shorter name come first, then most agreeing parts.
 
     Raises:
         DatasetError: A name fits two images equally well, or none fits any.
@@ -98,15 +99,12 @@ def pair_images(truth: Sequence[str], predicted: Sequence[str]) -> dict[int, int
     by_name: dict[str, list[int]] = defaultdict(list)
     for row, part in enumerate(parts):
         by_name[part[0]].append(row)
-    claims: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    claims: dict[int, list[tuple[Agreement, int]]] = defaultdict(list)
     for row, part in enumerate(predicted_parts):
         fits = [(_agreement(part, parts[other]), other) for other in by_name.get(part[0], [])]
         if fits:
-            claims[_best(fits, predicted[row], "two annotated images", truth)].append((row, max(fits)[0]))
-    pairs: dict[int, int] = {}
-    for row, claim in claims.items():
-        fits = [(agreement, other) for other, agreement in claim]
-        pairs[_best(fits, truth[row], "two predicted images", predicted)] = row
+            claims[_best(fits, predicted[row], "two annotated images", truth)].append((max(fits)[0], row))
+    pairs = {_best(fits, truth[row], "two predicted images", predicted): row for row, fits in claims.items()}
     if truth and predicted and not pairs:
         raise DatasetError(
             f"none of the {len(predicted)} predicted images is in the ground truth",
@@ -116,7 +114,7 @@ def pair_images(truth: Sequence[str], predicted: Sequence[str]) -> dict[int, int
     return pairs
 
 
-def _best(fits: list[tuple[int, int]], name: str, what: str, names: Sequence[str]) -> int:
+def _best(fits: list[tuple[Agreement, int]], name: str, what: str, names: Sequence[str]) -> int:
     most = max(agreement for agreement, _ in fits)
     best = [other for agreement, other in fits if agreement == most]
     if len(best) > 1:
@@ -133,9 +131,11 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in reversed(re.split(r"[\\/]", whole)) if part not in ("", ".")) or (whole,)
 
 
-def _agreement(mine: tuple[str, ...], theirs: tuple[str, ...]) -> int:
+def _agreement(mine: tuple[str, ...], theirs: tuple[str, ...]) -> Agreement:
+    """Return whether one name ends with the whole of the other, and how many parts agree from the end."""
     shorter = min(len(mine), len(theirs))
-    return next((row for row in range(shorter) if mine[row] != theirs[row]), shorter)
+    parts = next((row for row in range(shorter) if mine[row] != theirs[row]), shorter)
+    return parts == shorter, parts
 
 
 def _is_coco(path: Path) -> bool:
