@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     weaker = make_weaker_model(folder / "models")
-    fb("data", "synth", folder / "pre-pro", "--images", "6", "--seed", "1")
+    fb("data", "synth", "-o", folder / "pre-pro", "--images", "6", "--seed", "1")
     fb("data", "prepare", "-i", folder / "pre-pro", "-o", folder / "fb_yolo", "-p", "0.5")
     val = folder / "fb_yolo" / "insects"
     fb(
