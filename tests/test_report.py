@@ -12,7 +12,7 @@ from tests.evaluated import GroundTruth, make_ground_truth, make_model
 from flat_bug.errors import OutputError
 from flat_bug.evaluation.report import ReportModel, write_report
 from flat_bug.evaluation.scores import POOLED
-from flat_bug.evaluation.standings import lead_of_best, paired_counts, read_standings
+from flat_bug.evaluation.standings import Standing, lead_of_best, notes_of, paired_counts, read_standings
 from flat_bug.evaluation.tables import OBJECT_SCHEMA
 from flat_bug.segmenters.base import ModelCard
 
@@ -246,3 +246,17 @@ def test_the_lead_is_the_difference_of_pooled_f1(good: ReportModel, poor: Report
     assert lead.gap == pytest.approx(best - second)
     assert lead.low <= lead.gap <= lead.high
     assert lead_of_best(standings[:1]) is None
+
+
+def test_models_that_were_not_scored_alike_do_not_compare() -> None:
+    def scored(name: str, truth: str, min_size: float, *warnings: str) -> Standing:
+        summary = {"sha256": {"ground_truth": truth}, "settings": {"min_size": min_size}, "warnings": list(warnings)}
+        return Standing(ReportModel(name=name), summary=summary)
+
+    assert notes_of([]) == ()
+    assert notes_of([scored("a", "x", 32), scored("b", "x", 32)]) == ()
+    (note,) = notes_of([scored("a", "x", 32), scored("b", "y", 32)])
+    assert "on different ground truth" in note
+    (note,) = notes_of([scored("a", "x", 32), scored("b", "x", 8)])
+    assert "with different settings" in note
+    assert notes_of([scored("a", "x", 32, "w1", "w2"), scored("b", "x", 32, "w2")]) == ("a: w1", "w2")
