@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flat_bug.errors import UsageError
@@ -126,6 +126,7 @@ def test_long_names_stay_apart(tmp_path: Path) -> None:
 
 
 @given(st.sets(st.from_regex(r"(a/|b/|a__)?[aA](__a)?\.(a|b)", fullmatch=True), max_size=8))
+@settings(max_examples=40, deadline=None)
 def test_names_are_always_unique(tmp_path_factory: pytest.TempPathFactory, files: set[str]) -> None:
     if files:
         names = names_for(tmp_path_factory.mktemp("files"), *files)
