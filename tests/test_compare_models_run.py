@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -144,6 +146,20 @@ def test_a_config_is_an_input(place: Path) -> None:
     (place / "config.yaml").write_text("SCORE_THRESHOLD: 0.5\n")
     assert fb("resume", "run") == 0
     assert results()["good", "(all)"]["recall"] == 1.0
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(place: Path) -> None:
+    words = ["run", "compare-models", "-i", "images", "-g", "truth.json", "-d", "models/*", "-o", "run"]
+    command = [sys.executable, "-c", "from flat_bug.cli.main import main; main()", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not list(place.glob("run/tasks/good/attempt-1")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert (process.returncode, "Go on with it: fb resume run" in error) == (130, True)
+    assert fb("resume", "run") == 0
+    assert results()["good", "(all)"]["f1"] == 1.0
 
 
 @pytest.mark.slow

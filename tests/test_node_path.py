@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from flat_bug.errors import UsageError
@@ -46,18 +46,21 @@ def test_hostile_text_is_a_file_name(text: str) -> None:
 printable = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 
 
+@settings(deadline=None)
 @given(printable)
 def test_text_without_variables_stays_as_it_is(text: str) -> None:
     assume("$" not in text and not text.startswith("~"))
     assert NodePath(text).resolve({}) == Path(text)
 
 
+@settings(deadline=None)
 @given(printable, st.dictionaries(st.sampled_from(VARIABLES), printable))
 def test_the_path_of_something_found_here_never_changes(name: str, environment: dict[str, str]) -> None:
     path = Path("/found") / name.replace("/", "_")
     assert NodePath.literal(path).resolve(environment) == path
 
 
+@settings(deadline=None)
 @given(printable, printable)
 def test_the_value_of_a_variable_is_not_looked_into(before: str, value: str) -> None:
     assume("$" not in before and "~" not in before)

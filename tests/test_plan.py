@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -32,6 +32,7 @@ def test_a_plan_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
     assert first.input_paths() == {"weights": "a.onnx"}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none()))
 def test_values_of_arguments_are_literal_text(args: dict[str, Any]) -> None:
     made = Task(id="a", call="score-model", args=args)

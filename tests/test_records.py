@@ -12,7 +12,7 @@ from flat_bug.errors import DatasetError, FlatBugError, MissingPartError, Output
 from flat_bug.experiments.digests import digest_of, is_unchanged
 from flat_bug.experiments.plan import Plan, Task
 from flat_bug.experiments.record import Failure, Node, Record, current_versions, read_record
-from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
+from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus, check_is_free
 
 CALLS = {"any": "nowhere:nothing"}
 
@@ -207,6 +207,15 @@ def test_the_digest_of_a_folder_is_that_of_names_and_contents(tmp_path: Path) ->
     (tmp_path / "a" / "x").unlink()
     assert digest_of(tmp_path / "a").sha256 == digest_of(tmp_path / "a" / "b").sha256
     assert not is_unchanged(tmp_path / "absent", digest)
+
+
+def test_what_a_run_that_was_killed_while_it_was_made_has_left_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "run" / ".tmp-1").mkdir(parents=True)
+    (tmp_path / "run" / ".lock").touch()
+    with RunFolder.create(tmp_path / "run", Plan(experiment="test", tasks=()), CALLS) as made:
+        assert made.statuses() == []
+    with pytest.raises(OutputError, match="cannot write"):
+        check_is_free(tmp_path / "run" / "plan.json" / "below")
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path, run: RunFolder) -> None:

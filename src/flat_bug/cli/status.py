@@ -27,13 +27,14 @@ def status(run: Path, /, *, json: Annotated[bool, Parameter(negative="")] = Fals
         json: Print one machine-readable object.
     """
     folder = RunFolder.open(run)
-    rows = [_row(found) for found in folder.statuses()]
+    statuses = folder.statuses()
+    rows = [_row(found) for found in statuses]
     if json:
         print_json({"run": str(run), "experiment": folder.plan.experiment, "tasks": rows})
         return
     table = pl.DataFrame(rows, infer_schema_length=None)
     print_table(table.select("task", "state", "attempt", "seconds", "node", "reason"), f"{run}: {_counts(rows)}")
-    if to_repeat(folder.statuses()):
+    if to_repeat(statuses):
         print(f"Go on with it: fb resume {run}")
 
 

@@ -1,5 +1,6 @@
 """The experiment ``compare-models``: score every model on the same images, a task for each."""
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from flat_bug.experiments.models import Model, find_models
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.plan import Frozen, Plan, Resources, Task
 from flat_bug.experiments.record import current_versions
-from flat_bug.experiments.score_model import CALL, ScoreModel
+from flat_bug.experiments.score_task import CALL, ScoreModel
 from flat_bug.prediction_run import find_images
 from flat_bug.prediction_run.inputs import DEFAULT_PATTERN
 from flat_bug.segmenters.base import card_path
@@ -83,35 +84,25 @@ def plan(options: CompareModels, output: Path, command: Sequence[str] = ()) -> t
     found = find_models(
         options.directories, options.weights, pattern=options.weight_pattern, all_weights=options.all_weights
     )
-    devices = [device_name(device) for device in options.devices]
+    shared = {
+        "images": str(images),
+        "ground_truth": str(truth),
+        "config": None if config is None else str(config),
+        "tmp": None if tmp is None else str(tmp),
+        **options.model_dump(include={"input_pattern", "trust_weights", "store_all", "predict", "evaluate"}),
+    }
+    devices = itertools.cycle([device_name(device) for device in options.devices])
     scored = [
-        ScoreModel(
-            model=model.name,
-            weights=str(NodePath.literal(model.weights)),
-            card=_card_of(model),
-            images=str(images),
-            ground_truth=str(truth),
-            config=None if config is None else str(config),
-            tmp=None if tmp is None else str(tmp),
-            input_pattern=options.input_pattern,
-            device=devices[number % len(devices)],
-            trust_weights=options.trust_weights,
-            store_all=options.store_all,
-            predict=options.predict,
-            evaluate=options.evaluate,
-        )
-        for number, model in enumerate(found.models)
+        ScoreModel(model=model.name, weights=_literal(model.weights), card=_card_of(model), device=device, **shared)
+        for model, device in zip(found.models, devices, strict=False)
     ]
-    scored[0].evaluation_settings()
-    if config is None or not options.soft or (config.is_known_here() and config.resolve().exists()):
-        scored[0].predict_settings()
-    tasks = tuple(_task(name, args) for name, args in zip(task_ids(found.models), scored, strict=True))
+    _check_settings(scored[0], config, options.soft)
     made = Plan(
         experiment=EXPERIMENT,
         command=tuple(command),
         versions=current_versions(),
         digests=_digests(found.models, [truth, *([config] if config else [])]),
-        tasks=tasks,
+        tasks=tuple(_task(name, args) for name, args in zip(task_ids(found.models), scored, strict=True)),
     )
     return made, found.notes
 
@@ -152,9 +143,21 @@ def _check_inputs(images: NodePath, truth: NodePath, pattern: str, output: Path)
     read_coco(file)
 
 
+def _check_settings(args: ScoreModel, config: NodePath | None, soft: bool) -> None:
+    """Check the settings before any task does; a configuration that only the node has is left to the node."""
+    args.evaluation_settings()
+    is_here = config is None or (config.is_known_here() and config.resolve().exists())
+    if is_here or not soft:
+        args.predict_settings()
+
+
 def _card_of(model: Model) -> str | None:
     card = card_path(model.weights)
-    return str(NodePath.literal(card)) if card.is_file() else None
+    return _literal(card) if card.is_file() else None
+
+
+def _literal(path: Path) -> str:
+    return str(NodePath.literal(path))
 
 
 def _task(name: str, args: ScoreModel) -> Task:

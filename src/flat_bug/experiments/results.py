@@ -12,7 +12,7 @@ from flat_bug.evaluation.scores import POOLED, SCORE_SCHEMA
 from flat_bug.evaluation.standings import ReportModel
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
-from flat_bug.experiments.score_model import CALL, EVALUATION, PREDICTIONS, Scored, ScoreModel
+from flat_bug.experiments.score_task import CALL, EVALUATION, PREDICTIONS, Scored, ScoreModel
 from flat_bug.files import atomic_path
 
 SCHEMA: dict[str, type[pl.DataType]] = {

@@ -30,6 +30,7 @@ SPEC_NAME = "spec.json"
 LOG_NAME = "log.txt"
 LOCK_NAME = ".lock"
 ITEMS_IN_A_REASON = 3
+LEFT_NO_RECORD = "it ended without a record: killed, out of memory, or the machine went down"
 
 
 class TaskState(StrEnum):
@@ -176,13 +177,17 @@ def check_is_free(path: Path) -> None:
         raise RunError("there is a run already", where=path, mend=f"Go on with it: fb resume {path}")
     try:
         # Our own lock and temporary files may be left of a run that was killed while it was made.
-        others = [entry.name for entry in os.scandir(path) if not entry.name.startswith((LOCK_NAME, ".tmp-"))]
+        others = [entry.name for entry in os.scandir(path) if not _is_ours(entry.name)]
     except FileNotFoundError:
         return
     except OSError as error:
         raise cannot_write(path, error) from error
     if others:
         raise OutputError("the output folder is not empty", where=path, mend="Give a new folder as the output.")
+
+
+def _is_ours(name: str) -> bool:
+    return name == LOCK_NAME or name.startswith(".tmp-")
 
 
 def attempts_in(folder: Path) -> list[Path]:
@@ -203,7 +208,7 @@ def _status_of_attempt(task: Task, attempt: Path) -> TaskStatus:
     except RunError as error:
         return TaskStatus(task, TaskState.FAILED, error.brief(), attempt)
     if record is None:
-        return TaskStatus(task, TaskState.INTERRUPTED, "it was begun and left no record", attempt)
+        return TaskStatus(task, TaskState.INTERRUPTED, LEFT_NO_RECORD, attempt)
     changed = [name for name, path in task.input_paths().items() if _is_changed(path, record.inputs.get(name))]
     if changed:
         return TaskStatus(task, TaskState.STALE, f"changed since: {', '.join(changed)}", attempt, record)

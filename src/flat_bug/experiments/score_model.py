@@ -7,90 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
-from flat_bug.config import PredictSettings
 from flat_bug.evaluation.run import evaluate
-from flat_bug.evaluation.settings import EvaluationSettings
 from flat_bug.experiments.node_path import NodePath
-from flat_bug.experiments.plan import Frozen
 from flat_bug.experiments.record import Outcome
 from flat_bug.experiments.run_folder import attempts_in
+from flat_bug.experiments.score_task import EVALUATION, PREDICTIONS, Scored, ScoreModel
 from flat_bug.files import cannot_write
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run import OutputSettings, PredictionRun, find_images, predict_images
 from flat_bug.prediction_run.inputs import DEFAULT_PATTERN
 from flat_bug.segmenters.base import ModelCard
-
-PREDICTIONS = "predictions"
-EVALUATION = "evaluation"
-CALL = "score-model"
-
-
-class ScoreModel(Frozen):
-    """The arguments of the task; every path is text of a ``NodePath``.
-
-    Attributes:
-        model: Name of the model, for tables.
-        weights: Weight file.
-        card: Its card, if it has one.
-        images: Folder of images.
-        ground_truth: COCO file that annotates them.
-        config: Settings of the prediction, in YAML.
-        tmp: Folder for the work until it is done; by default the attempt folder.
-        input_pattern: Regular expression for the names of images.
-        device: Where the network runs.
-        trust_weights: Open a ``.pt`` file that no card vouches for.
-        store_all: Keep crops, overviews and the overlays of all images.
-        predict: Settings of the prediction that take precedence over ``config``.
-        evaluate: Settings of the evaluation.
-    """
-
-    model: str
-    weights: str
-    card: str | None = None
-    images: str
-    ground_truth: str
-    config: str | None = None
-    tmp: str | None = None
-    input_pattern: str | None = None
-    device: str = "auto"
-    trust_weights: bool = False
-    store_all: bool = False
-    predict: dict[str, JsonValue] = Field(default_factory=dict)
-    evaluate: dict[str, JsonValue] = Field(default_factory=dict)
-
-    def predict_settings(self) -> PredictSettings:
-        """Return the settings of the prediction.
-
-        Raises:
-            ConfigError: The configuration cannot be read or holds an impossible value.
-        """
-        base = PredictSettings.from_yaml(NodePath(self.config).resolve()) if self.config else PredictSettings()
-        return PredictSettings.from_mapping({**base.model_dump(), **self.predict}, where="the command line")
-
-    def evaluation_settings(self) -> EvaluationSettings:
-        """Return the settings of the evaluation.
-
-        Raises:
-            ConfigError: A value is impossible.
-        """
-        overlays = "all" if self.store_all else "extremes"
-        return EvaluationSettings.from_mapping({"overlays": overlays, **self.evaluate}, where="the command line")
-
-
-class Scored(Frozen):
-    """The figures that the task leaves in its record.
-
-    Attributes:
-        megapixels: Of the images that were predicted in this attempt.
-        predict_seconds: Time for them, without loading the model.
-        card: The card of the weights.
-    """
-
-    megapixels: float
-    predict_seconds: float
-    card: ModelCard
 
 
 def score_model(args: dict[str, JsonValue], attempt: Path) -> Outcome:
