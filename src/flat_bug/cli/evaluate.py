@@ -99,7 +99,7 @@ def evaluate(
 
 def _print(evaluation: Evaluation, output: Path, settings: EvaluationSettings) -> None:
     rule = f"{settings.iou_type} IoU ≥ {settings.iou_threshold:g}, objects of {settings.min_size:g} pixels or more"
-    table = evaluation.scores.select(COLUMNS).rename({"predictions": "found"})
+    table = evaluation.scores.select(COLUMNS).rename({"predictions": "predicted"})
     print_table(table, f"Matched at {rule}, score ≥ {settings.score_threshold:g}")
     for warning in evaluation.warnings:
         print(f"Note: {warning}")
