@@ -12,7 +12,7 @@ from flat_bug.errors import ImageError
 from flat_bug.imaging.colour import to_srgb
 
 # libvips also "loads" tables, matrices, PDF and SVG; an insect image is none of these.
-LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "ppm", "jp2k", "jxl", "openslide")
+LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "jp2k", "jxl", "openslide")
 # A level of the pyramid up to this many pixels is kept in memory (three bytes each), and coarser ones are made from it.
 KEPT_PIXELS = 16_000_000
 
@@ -84,7 +84,7 @@ def open_image(source: str | Path | npt.NDArray[np.generic]) -> LazyImage:
     """Open a file, or wrap an array, without decoding more than its header.
 
     Args:
-        source: Path of a JPEG, PNG, TIFF, WebP, HEIF, GIF, PNM, JPEG 2000 or JPEG XL file, whatever its suffix; of
+        source: Path of a JPEG, PNG, TIFF, WebP, HEIF or GIF file, whatever its suffix; of
             several pages the first. Or an array ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA.
 
     Raises:
@@ -96,19 +96,21 @@ def open_image(source: str | Path | npt.NDArray[np.generic]) -> LazyImage:
         return _wrap_array(source)
     path = Path(source)
     try:
-        if path.stat().st_size == 0:
-            raise ImageError("the image is empty (zero bytes)", where=path, mend="Copy it again from its source.")
+        with path.open("rb") as stream:
+            if not stream.read(1):
+                raise ImageError("the image is empty (zero bytes)", where=path, mend="Copy it again from its source.")
+    except IsADirectoryError as error:
+        raise ImageError("this is a folder, not an image", where=path) from error
     except OSError as error:
         raise ImageError(f"the image cannot be opened: {error.strerror}", where=path) from error
     try:
         image = pyvips.Image.new_from_file(str(path), access="random", fail_on="error")
         if not image.get("vips-loader").startswith(LOADERS):
-            raise ImageError("this is not an image", where=path, mend="Give JPEG, PNG, TIFF, WebP or HEIF files.")
+            raise _no_image(path)
         return LazyImage(str(path), to_srgb(image.autorot()))
-    except UnicodeError as error:
-        # pyvips takes file names as UTF-8 only.
-        raise ImageError("the name of the image is not UTF-8", where=path, mend="Rename the file.") from error
     except pyvips.Error as error:
+        if "not a known file format" in error.detail:
+            raise _no_image(path) from error
         raise _unreadable(str(path), error) from error
 
 
@@ -132,6 +134,10 @@ def _resize(image: pyvips.Image, size: tuple[int, int]) -> pyvips.Image:
     return scaled if (scaled.width, scaled.height) == size else scaled.embed(0, 0, *size, extend="copy")
 
 
+def _no_image(path: Path) -> ImageError:
+    return ImageError("this is not an image", where=path, mend="Give JPEG, PNG, TIFF, WebP or HEIF files.")
+
+
 def _unreadable(name: str, error: pyvips.Error) -> ImageError:
-    reason = " ".join(str(error).split()).removeprefix("unable to call ")
+    reason = " ".join(error.detail.split())
     return ImageError(f"the image cannot be read: {reason}", where=name, mend="Copy it again from its source.")

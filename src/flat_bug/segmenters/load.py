@@ -29,7 +29,7 @@ def load_segmenter(weights: str | Path | None = None, device: str = "auto", trus
 
     Args:
         weights: An ``.onnx`` file, or an ultralytics ``.pt`` file; by default the embedded weights.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or, for ONNX, ``openvino``.
         trust_weights: Open a ``.pt`` file, which can run any code, although no card vouches for its digest.
 
     Raises:
@@ -47,6 +47,10 @@ def load_segmenter(weights: str | Path | None = None, device: str = "auto", trus
             where=path,
             mend=f"Copy both again from their source, or remove {card_path(path).name}.",
         )
+    if path.suffix.lower() == ".onnx" and device.partition(":")[0] == "openvino":
+        from flat_bug.segmenters.openvino import load_openvino  # noqa: PLC0415  # an extra
+
+        return load_openvino(path, card, digest, device)
     if path.suffix.lower() == ".onnx":
         from flat_bug.segmenters.onnx import load_onnx  # noqa: PLC0415  # 0.1 s that a .pt file does not need
 

@@ -2,49 +2,20 @@
 
 import ast
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
 from flat_bug.errors import MissingPartError, UsageError, WeightsError
-from flat_bug.segmenters.base import ModelCard, TileInstances
-from flat_bug.segmenters.yolo import decode, normalised
+from flat_bug.segmenters.base import ModelCard
+from flat_bug.segmenters.yolo import YoloSegmenter
+
+Provider = str | tuple[str, dict[str, str]]
 
 
-class OnnxSegmenter:
-    """A YOLO segmentation network in ONNX; a network of fixed batch size is fed that many tiles at a time."""
-
-    def __init__(self, session: onnxruntime.InferenceSession, card: ModelCard) -> None:
-        self.card = card
-        self._session = session
-        self._input = session.get_inputs()[0].name
-        batch = session.get_inputs()[0].shape[0]
-        self._batch = batch if isinstance(batch, int) else None
-
-    def segment(self, tiles: npt.NDArray[np.uint8], score_threshold: float) -> list[TileInstances]:
-        """Segment a batch of tiles; see ``Segmenter``."""
-        step = self._batch or max(1, len(tiles))
-        return [
-            decode(predictions, prototypes, self.card, score_threshold)
-            for start in range(0, len(tiles), step)
-            for predictions, prototypes in self._run(tiles[start : start + step])
-        ]
-
-    def _run(self, tiles: npt.NDArray[np.uint8]) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-        batch = normalised(tiles, self.card)
-        missing = (self._batch or len(tiles)) - len(tiles)
-        if missing:
-            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
-        outputs = self._session.run(None, {self._input: batch})
-        first, second = outputs[:2]
-        predictions, prototypes = (first, second) if second.ndim == 4 else (second, first)
-        return list(zip(predictions, prototypes, strict=True))[: len(tiles)]
-
-
-def load_onnx(weights: Path, card: ModelCard | None, digest: str, device: str) -> OnnxSegmenter:
+def load_onnx(weights: Path, card: ModelCard | None, digest: str, device: str) -> YoloSegmenter:
     """Open a network for a device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
 
     Args:
@@ -58,24 +29,44 @@ def load_onnx(weights: Path, card: ModelCard | None, digest: str, device: str) -
         MissingPartError: A GPU is asked for, and this onnxruntime has none.
         UsageError: The device has an unknown name.
     """
-    session = _open_session(weights, device)
+    session = open_session(weights, _providers(device))
+    checked, batch = describe(session, weights, card, digest)
+    name = session.get_inputs()[0].name
+    return YoloSegmenter(checked, lambda tiles: session.run(None, {name: tiles})[:2], batch)
+
+
+def describe(
+    session: onnxruntime.InferenceSession, weights: Path, card: ModelCard | None, digest: str
+) -> tuple[ModelCard, int | None]:
+    """Return the card of an open network, checked or made, and the batch size that its graph fixes, if it does.
+
+    Raises:
+        WeightsError: The network does not segment, or is not the one of the card.
+    """
     tile = _tile_of(session, weights)
     if card is None:
         card = _card_from_graph(session.get_modelmeta().custom_metadata_map, weights.stem, tile, digest)
     if tile not in (None, card.tile):
         raise WeightsError(f"the network takes tiles of {tile} px, its card says {card.tile} px", where=weights)
-    return OnnxSegmenter(session, card)
+    batch = session.get_inputs()[0].shape[0]
+    return card, batch if isinstance(batch, int) else None
 
 
-def _open_session(weights: Path, device: str) -> onnxruntime.InferenceSession:
+def open_session(
+    weights: Path, providers: Sequence[Provider] = ("CPUExecutionProvider",)
+) -> onnxruntime.InferenceSession:
+    """Open a network with onnxruntime.
+
+    Raises:
+        WeightsError: The file is not an ONNX network that onnxruntime can run.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     # Threads that spin while they wait steal the processor from reading, tracing and other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    providers = _providers(device)
     try:
-        return onnxruntime.InferenceSession(str(weights), options, providers=providers)
+        return onnxruntime.InferenceSession(str(weights), options, providers=list(providers))
     except Exception as error:  # onnxruntime raises a dozen unrelated types
         raise WeightsError(
             f"onnxruntime cannot load the network: {str(error).splitlines()[0]}",
@@ -84,16 +75,16 @@ def _open_session(weights: Path, device: str) -> onnxruntime.InferenceSession:
         ) from error
 
 
-def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
+def _providers(device: str) -> list[Provider]:
     name, _, number = device.partition(":")
     if name not in ("auto", "cpu", "cuda") or not (number or "0").isdigit():
-        raise UsageError(f"unknown device {device!r}", mend="Choose auto, cpu, cuda or cuda:N.")
+        raise UsageError(f"unknown device {device!r}", mend="Choose auto, cpu, cuda, cuda:N or openvino.")
     has_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if name == "cuda" and not has_gpu:
         raise MissingPartError(
             "this onnxruntime cannot use a GPU", mend="Install flat-bug[gpu], or choose the device auto or cpu."
         )
-    gpu: list[str | tuple[str, dict[str, str]]] = [("CUDAExecutionProvider", {"device_id": number or "0"})]
+    gpu: list[Provider] = [("CUDAExecutionProvider", {"device_id": number or "0"})]
     return [*(gpu if has_gpu and name != "cpu" else []), "CPUExecutionProvider"]
 
 

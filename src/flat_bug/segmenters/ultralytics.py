@@ -6,41 +6,15 @@ A checkpoint is a pickle: opening it can run any code, so it is opened only when
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from flat_bug.errors import MissingPartError, UsageError, WeightsError
-from flat_bug.segmenters.base import ModelCard, TileInstances
-from flat_bug.segmenters.yolo import decode, normalised
+from flat_bug.segmenters.base import ModelCard
+from flat_bug.segmenters.yolo import Floats32, YoloSegmenter
 
 SMALLEST_TILE = 1024
 """The network takes any size; smaller tiles than this would be mostly overlap."""
 
 
-class UltralyticsSegmenter:
-    """A YOLO segmentation network as torch module."""
-
-    def __init__(self, model: Any, card: ModelCard, device: Any) -> None:
-        self.card = card
-        self._model = model
-        self._device = device
-
-    def segment(self, tiles: npt.NDArray[np.uint8], score_threshold: float) -> list[TileInstances]:
-        """Segment a batch of tiles; see ``Segmenter``."""
-        import torch  # noqa: PLC0415  # takes seconds, and is an extra
-
-        batch = torch.from_numpy(normalised(tiles, self.card)).to(self._device, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            predictions, prototypes = (part.float().cpu().numpy() for part in self._model(batch)[0])
-        return [
-            decode(one, prototype, self.card, score_threshold)
-            for one, prototype in zip(predictions, prototypes, strict=True)
-        ]
-
-
-def load_checkpoint(
-    weights: Path, card: ModelCard | None, digest: str, device: str, *, trusted: bool
-) -> UltralyticsSegmenter:
+def load_checkpoint(weights: Path, card: ModelCard | None, digest: str, device: str, *, trusted: bool) -> YoloSegmenter:
     """Open a checkpoint.
 
     Args:
@@ -78,8 +52,16 @@ def load_checkpoint(
     if not hasattr(head, "proto"):
         raise WeightsError("the network does not segment instances", where=weights, mend="Give a -seg model.")
     card = card or _card_from_checkpoint(model, checkpoint, weights.stem, digest)
+    # Networks that suppress duplicates themselves stop at 300, too few for a sticky card.
     head.max_det = card.max_detections
-    return UltralyticsSegmenter(model.eval().to(memory_format=torch.channels_last), card, place)
+    network = model.eval().to(memory_format=torch.channels_last)
+
+    def run(tiles: Floats32) -> list[Floats32]:
+        batch = torch.from_numpy(tiles).to(place, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return [part.float().cpu().numpy() for part in network(batch)[0]]
+
+    return YoloSegmenter(card, run)
 
 
 def _place(device: str, has_gpu: bool) -> str:

@@ -1,5 +1,7 @@
 """Turn what a YOLO segmentation network puts out into boxes and box-local mask logits."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import shapely
@@ -12,6 +14,41 @@ BOX_OVERLAP = 0.7
 """Boxes of one class that overlap more than this (IoU) are one animal; less, since animals touch, may be two."""
 
 Floats32 = npt.NDArray[np.float32]
+
+
+class YoloSegmenter:
+    """A YOLO segmentation network, whatever library runs it.
+
+    Args:
+        card: Card of the weights.
+        run: Takes ``float32 (n, 3, T, T)`` and returns, in any order, the predictions ``(n, …, …)`` and the prototypes
+            ``(n, coefficients, h, w)``.
+        batch: Number of tiles that the network insists on; by default any.
+    """
+
+    def __init__(
+        self, card: ModelCard, run: Callable[[Floats32], Sequence[Floats32]], batch: int | None = None
+    ) -> None:
+        self.card = card
+        self._run = run
+        self._batch = batch
+
+    def segment(self, tiles: npt.NDArray[np.uint8], score_threshold: float) -> list[TileInstances]:
+        """Segment a batch of tiles; see ``Segmenter``."""
+        step = self._batch or max(1, len(tiles))
+        return [
+            decode(predictions, prototypes, self.card, score_threshold)
+            for start in range(0, len(tiles), step)
+            for predictions, prototypes in self._outputs(tiles[start : start + step])
+        ]
+
+    def _outputs(self, tiles: npt.NDArray[np.uint8]) -> list[tuple[Floats32, Floats32]]:
+        batch = normalised(tiles, self.card)
+        missing = (self._batch or len(tiles)) - len(tiles)
+        if missing:
+            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
+        predictions, prototypes = sorted(self._run(batch), key=np.ndim)
+        return list(zip(predictions, prototypes, strict=True))[: len(tiles)]
 
 
 def normalised(tiles: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.float32]:
