@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from flat_bug.cli._support import print_json
 from flat_bug.errors import UsageError
+from flat_bug.training.record import newest_run
 from flat_bug.training.settings import TrainSettings
-from flat_bug.training.train import newest_run
 from flat_bug.training.train import resume as resume_run
 from flat_bug.training.train import train as train_model
 

@@ -50,6 +50,7 @@ class TrainSettings(Settings):
         0.5, ge=0, le=1, description="0: every tile is drawn as often; 1: every dataset is drawn as often."
     )
     fb_threads: int = Field(0, ge=0, description="Threads of the network on a CPU; 0 is all cores.")
+    fb_export_tile: int = Field(640, ge=32, multiple_of=32, description="Side of the tiles that prediction is to cut.")
     ultralytics: dict[str, Any] = Field(default_factory=dict, description="Other keys of ultralytics.")
 
     not_for_users: ClassVar[frozenset[str]] = frozenset(

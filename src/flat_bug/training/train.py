@@ -1,25 +1,18 @@
 """Train a segmenter on a prepared tree: cut tiles, run ultralytics, export; or go on where a run was stopped."""
 
 import csv
-import json
-import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flat_bug import __version__
 from flat_bug.errors import RunError, WeightsError
-from flat_bug.files import sha256_of, write_json
+from flat_bug.files import sha256_of
 from flat_bug.training.checkpoints import written_checkpoints
-from flat_bug.training.cutting import TileSet, cut_tree, ground_truth_path
+from flat_bug.training.cutting import TileSet, cut_tree
 from flat_bug.training.environment import isolate
+from flat_bug.training.record import new_run_folder, read_record, write_record
 from flat_bug.training.settings import TrainSettings, missing_train_extra, ultralytics_keys
 from flat_bug.training.tiles import TileSettings
-
-RECORD = "training.json"
-"""What was asked and with what; in the run folder."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +53,7 @@ def train(tree: Path, settings: TrainSettings, *, command: str = "", trust_weigh
         )
     run = new_run_folder(Path(settings.project), settings.name)
     tiles = cut_tree(tree, run / "tiles", tile_settings(settings))
-    record = {
-        "flat_bug": __version__,
-        "command": command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "tree": str(tree.resolve()),
-        "ground_truth_sha256": _ground_truth_digests(tree),
-        "data": _data_summary(tree, tiles),
-        "tiles": tiles.digest,
-        "settings": settings.model_dump(mode="json"),
-        "versions": {name: version(name) for name in ("torch", "ultralytics", "numpy")},
-        "python": platform.python_version(),
-    }
-    write_json(run / RECORD, record)
+    write_record(run, tree, tiles, settings, command)
     return _fit(run, tiles, settings, resume=None)
 
 
@@ -83,10 +64,7 @@ def resume(run: Path, checkpoint: Path | None = None, *, trust_weights: bool = F
         RunError: The folder is not a training run, or its tiles were made from other data than the tree holds now.
         WeightsError: The checkpoint was not written by this run, or is damaged.
     """
-    try:
-        record = json.loads((run / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError("not a training run", where=run, mend="Give the folder or a checkpoint of a run.") from error
+    record = read_record(run)
     settings = TrainSettings.from_mapping(record["settings"])
     checkpoint = checkpoint or run / "weights" / "last.pt"
     if not checkpoint.is_file():
@@ -101,31 +79,6 @@ def resume(run: Path, checkpoint: Path | None = None, *, trust_weights: bool = F
     if tiles.digest != record["tiles"]:
         raise RunError("the dataset has changed since this run began", where=record["tree"], mend="Start a new run.")
     return _fit(run, tiles, settings, resume=checkpoint)
-
-
-def newest_run(project: Path, name: str) -> Path:
-    """Return the run that was started last under a project and name.
-
-    Raises:
-        RunError: There is none.
-    """
-    runs = [path.parent for path in project.glob(f"{name}*/{RECORD}") if _belongs(path.parent.name, name)]
-    if not runs:
-        raise RunError("there is no run to resume", where=project / name, mend="Start one without --resume.")
-    return max(runs, key=lambda run: json.loads((run / RECORD).read_text(encoding="utf-8"))["created"])
-
-
-def new_run_folder(project: Path, name: str) -> Path:
-    """Return the first of ``project/name``, ``project/name-2``, … that does not exist."""
-    folder, number = project / name, 1
-    while folder.exists():
-        number += 1
-        folder = project / f"{name}-{number}"
-    return folder
-
-
-def _belongs(folder: str, name: str) -> bool:
-    return folder == name or folder.removeprefix(f"{name}-").isdigit()
 
 
 def tile_settings(settings: TrainSettings) -> TileSettings:
@@ -181,20 +134,3 @@ def _seconds_spent(run: Path, resume: Path | None) -> float:
     except FileNotFoundError:
         return 0.0
     return float(rows[-1]["time"]) if rows else 0.0
-
-
-def _ground_truth_digests(tree: Path) -> dict[str, str]:
-    paths = {split: ground_truth_path(tree, split) for split in ("train", "val")}
-    return {split: sha256_of(path) for split, path in paths.items() if path.is_file()}
-
-
-def _data_summary(tree: Path, tiles: TileSet) -> list[dict[str, str | int]]:
-    names = sorted({tile.dataset for tile in tiles.train})
-    return [
-        {
-            "name": name,
-            "images": len({tile.image for tile in tiles.train if tile.dataset == name}),
-            "tiles": sum(tile.dataset == name for tile in tiles.train),
-        }
-        for name in names
-    ]
