@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import pyvips
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -63,10 +63,23 @@ def test_the_suffix_does_not_matter(photo: Pixels, tmp_path: Path) -> None:
     np.testing.assert_array_equal(everything(open_image(path)), photo)
 
 
-@pytest.mark.parametrize("name", ["käfer.png", "two words.png", 'it\'s "quoted".png', "[0]$(date);.png", "a%20b.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["käfer.png", "two words.png", 'it\'s "quoted".png', "[0]$(date);.png", "a%20b.png", "x.png[page=3]"],
+)
 def test_names_are_names(photo: Pixels, tmp_path: Path, name: str) -> None:
-    Image.fromarray(photo).save(tmp_path / name)
+    with (tmp_path / name).open("wb") as stream:
+        Image.fromarray(photo).save(stream, format="png")
     np.testing.assert_array_equal(everything(open_image(tmp_path / name)), photo)
+
+
+def test_a_name_that_is_not_unicode(photo: Pixels, tmp_path: Path) -> None:
+    path = tmp_path / "\udcff.png"
+    with path.open("wb") as stream:
+        Image.fromarray(photo).save(stream, format="png")
+    with pytest.raises(ImageError, match="not UTF-8") as caught:
+        open_image(path)
+    str(caught.value).encode()  # the message can be printed
 
 
 def test_a_file_that_changed_is_read_again(photo: Pixels, tmp_path: Path) -> None:
@@ -186,6 +199,7 @@ def test_extreme_shapes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert (image.read(0, 0, *half, half) == [9, 8, 7]).all()
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(1, 90),
     height=st.integers(1, 90),

@@ -96,20 +96,30 @@ def open_image(source: str | Path | npt.NDArray[np.generic]) -> LazyImage:
         return _wrap_array(source)
     path = Path(source)
     try:
-        with path.open("rb") as stream:
-            if not stream.read(1):
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(
+            "the name of the file is not UTF-8, which no result could hold",
+            where=ascii(str(path)),
+            mend="Rename the file.",
+        ) from error
+    try:
+        with path.open("rb") as start:
+            if not start.read(1):
                 raise ImageError("the image is empty (zero bytes)", where=path, mend="Copy it again from its source.")
     except IsADirectoryError as error:
         raise ImageError("this is a folder, not an image", where=path) from error
     except OSError as error:
         raise ImageError(f"the image cannot be opened: {error.strerror}", where=path) from error
     try:
-        image = pyvips.Image.new_from_file(str(path), access="random", fail_on="error")
+        # As a source, since libvips takes options from the end of a file name: "photo.jpg[shrink=2]".
+        stream = pyvips.Source.new_from_file(str(path))
+        image = pyvips.Image.new_from_source(stream, "", access="random", fail_on="error")
         if not image.get("vips-loader").startswith(LOADERS):
             raise _no_image(path)
         return LazyImage(str(path), to_srgb(image.autorot()))
     except pyvips.Error as error:
-        if "not a known file format" in error.detail:
+        if "not in a known format" in error.detail:
             raise _no_image(path) from error
         raise _unreadable(str(path), error) from error
 
