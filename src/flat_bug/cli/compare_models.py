@@ -1,5 +1,6 @@
 """``fb run compare-models``, also known as ``scripts/experiments/compare_models.py``."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,8 @@ def _carry_out(made: "Plan", run: RunOptions) -> int:
     try:
         with RunFolder.create(run.output, made) as folder:
             if not run.json:
-                print(f"{len(made.tasks)} tasks. How they are doing: fb status {run.output}", flush=True)
+                hint = f"fb status {shlex.quote(str(run.output))}"
+                print(f"Tasks: {len(made.tasks)}. How they are doing: {hint}", flush=True)
             LocalSubmitter(run.jobs or (len(run.device) if len(run.device) > 1 else None)).submit(folder, made.tasks)
     except KeyboardInterrupt:
         return interrupted(run.output)
@@ -199,7 +201,7 @@ def _show_plan(made: "Plan", run: RunOptions) -> None:
         return
     rows = [{"task": task.id, **{key: task.args[key] for key in ("model", "weights", "device")}} for task in made.tasks]
     first = made.tasks[0].args
-    title = f"{run.output} would be made with {len(rows)} tasks"
+    title = f"{run.output} would be made, tasks: {len(rows)}"
     print_table(pl.DataFrame(rows, infer_schema_length=None), title)
     print(f"Images: {first['images']}")
     print(f"Ground truth: {first['ground_truth']}")

@@ -1,5 +1,6 @@
 """``fb status``, ``fb resume`` and ``fb report``: what became of a run, going on with it, and its tables."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +36,7 @@ def status(run: Path, /, *, json: Annotated[bool, Parameter(negative="")] = Fals
     table = pl.DataFrame(rows, infer_schema_length=None)
     print_table(table.select("task", "state", "attempt", "seconds", "node", "reason"), f"{run}: {_counts(rows)}")
     if to_repeat(statuses):
-        print(f"Go on with it: fb resume {run}")
+        print(f"Go on with it: fb resume {shlex.quote(str(run))}")
 
 
 def resume(
@@ -62,7 +63,7 @@ def resume(
     except KeyboardInterrupt:
         return interrupted(run)
     if not json:
-        print(f"{len(tasks)} of {len(folder.plan.tasks)} tasks were run")
+        print(f"Tasks that were run: {len(tasks)} of {len(folder.plan.tasks)}")
     return show(write_results(folder), run, json=json)
 
 
@@ -99,7 +100,7 @@ def show(results: Results, run: Path, *, json: bool) -> int:
 
 def interrupted(run: Path) -> int:
     """Say how to go on after Ctrl-C and return the exit code."""
-    print_lines(["interrupted", "What was finished is kept.", f"Go on with it: fb resume {run}"])
+    print_lines(["interrupted", "What was finished is kept.", f"Go on with it: fb resume {shlex.quote(str(run))}"])
     return EXIT_INTERRUPTED
 
 

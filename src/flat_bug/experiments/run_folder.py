@@ -10,6 +10,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ def check_is_free(path: Path) -> None:
         OutputError: The folder holds something else.
     """
     if (path / PLAN_NAME).exists():
-        raise RunError("there is a run already", where=path, mend=f"Go on with it: fb resume {path}")
+        raise RunError("there is a run already", where=path, mend=f"Go on with it: fb resume {shlex.quote(str(path))}")
     try:
         # Our own lock and temporary files may be left of a run that was killed while it was made.
         others = [entry.name for entry in os.scandir(path) if not _is_ours(entry.name)]
