@@ -54,6 +54,7 @@ class Animals:
         classes: ``(n,)``.
         levels: ``(n,)`` scale of the level that the outline comes from.
         whole: ``(n,)`` whether no tile edge cuts it.
+        pieces: ``(n,)`` number of fragments that it was joined from.
     """
 
     polygons: Polygons
@@ -61,6 +62,7 @@ class Animals:
     classes: Rows
     levels: Floats
     whole: Flags
+    pieces: Rows
 
     def __len__(self) -> int:
         return len(self.scores)

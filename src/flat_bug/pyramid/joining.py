@@ -29,11 +29,12 @@ def join(fragments: Fragments) -> Animals:
     best = order[starts]
     polygons = fragments.polygons[best]
     members = np.split(order, starts[1:]) if groups else []
-    for joined in np.flatnonzero(np.bincount(group, minlength=groups) > 1):
+    pieces = np.bincount(group, minlength=groups)
+    for joined in np.flatnonzero(pieces > 1):
         polygons[joined] = shapely.union_all(fragments.polygons[members[joined]])
     open_edges = (fragments.cut & ~_continued(fragments, first, second)).any(axis=1)
     whole = np.bincount(group, open_edges, minlength=groups) == 0
-    return Animals(polygons, fragments.scores[best], fragments.classes[best], fragments.levels[best], whole)
+    return Animals(polygons, fragments.scores[best], fragments.classes[best], fragments.levels[best], whole, pieces)
 
 
 def ties(polygons: Polygons) -> Floats:

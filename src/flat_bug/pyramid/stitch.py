@@ -5,7 +5,7 @@ draws a better outline; and what is a part of a whole animal is no animal of its
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -20,8 +20,8 @@ INDEPENDENCE = 0.4
 """Levels show the same pixels, so that their evidence is not independent: each counts as this share of a witness."""
 FINENESS = 0.5
 """The score of an outline counts times the scale of its level to this power when outlines compete."""
-CUT_PENALTY = 0.5
-"""The score of an outline that stays cut counts this much against one that is whole."""
+CUT, JOINED = 0.5, 0.8
+"""The score of an outline that stays cut, or is joined from pieces, counts this much against one that is seen whole."""
 EXPLAINED = 0.5
 """A cut outline is dropped if a whole animal covers this share of it."""
 PART = 0.85
@@ -46,7 +46,8 @@ def stitch(
         Animals, best first. The score combines the evidence of all levels; the outline is the best single one.
     """
     animals = join(fragments)
-    rank = animals.scores * animals.levels**FINENESS * np.where(animals.whole, 1.0, CUT_PENALTY)
+    rank = animals.scores * animals.levels**FINENESS
+    rank *= np.where(animals.whole, 1.0, CUT) * np.where(animals.pieces > 1, JOINED, 1.0)
     animals = animals[np.lexsort((*ties(animals.polygons), -rank))]
     pairs = _overlapping(animals.polygons)
     scores = _combine(animals, pairs, max(INDEPENDENCE, 1 / levels))
@@ -56,7 +57,7 @@ def stitch(
     first, second = pairs.first[same], pairs.second[same]
     alive &= ~_parts(animals, _keep_best(alive, first, second), pairs)
     kept = _keep_best(alive, first, second)
-    result = Animals(animals.polygons, scores, animals.classes, animals.levels, animals.whole)[kept]
+    result = replace(animals, scores=scores)[kept]
     return result[np.lexsort((*ties(result.polygons), -result.scores))]
 
 

@@ -1,0 +1,230 @@
+"""Every animal comes out once, whole, whatever the tiles and levels that show it."""
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely.affinity import rotate, scale, translate
+
+from flat_bug.pyramid.fragments import Animals, Fragments, concatenate
+from flat_bug.pyramid.stitch import stitch
+from flat_bug.pyramid.tiling import Level, Tile, levels, tiles
+
+MARGIN = 16
+NOTHING = Fragments(
+    np.empty(0, object),
+    np.empty(0),
+    np.empty(0, np.int64),
+    np.empty(0),
+    np.empty(0, np.int64),
+    np.empty((0, 4)),
+    np.empty((0, 4), np.bool_),
+)
+
+
+def see(shape: shapely.Geometry, tile: Tile, number: int = 0, score: float = 0.9, kind: int = 0) -> Fragments:
+    """Return what a tile shows of an animal, if anything."""
+    level, factor = tile.level, np.array(tile.level.native_per_level)
+    corners = np.array([[tile.x, tile.y], [tile.x + tile.width, tile.y + tile.height]]) * factor
+    window = shapely.box(*corners.ravel())
+    part = shapely.intersection(shape, window)
+    if part.area < 9 * factor.prod():
+        return NOTHING
+    x1, y1, x2, y2 = ((np.array(part.bounds).reshape(2, 2) - corners[0]) / factor).ravel()
+    near = [x1 < MARGIN, y1 < MARGIN, x2 > tile.width - MARGIN, y2 > tile.height - MARGIN]
+    inner = [tile.x > 0, tile.y > 0, tile.x + tile.width < level.width, tile.y + tile.height < level.height]
+    return Fragments(
+        np.array([part]),
+        np.array([score]),
+        np.array([kind]),
+        np.array([level.scale]),
+        np.array([number]),
+        corners.reshape(1, 4),
+        np.array([near]) & inner,
+    )
+
+
+def look(
+    shapes: list[shapely.Geometry], width: int = 1000, height: int = 800, side: int = 256, overlap: int = 32
+) -> tuple[Fragments, int]:
+    """Return what all tiles of all levels show of the shapes, and the number of levels."""
+    found = levels(width, height, 128)
+    planned = [tile for level in found for tile in tiles(level, side, overlap)]
+    seen = [see(shape, tile, number) for number, tile in enumerate(planned) for shape in shapes]
+    return concatenate([NOTHING, *seen]), len(found)
+
+
+def join_all(fragments: Fragments, count: int) -> Animals:
+    return stitch(fragments, levels=count, score_threshold=0.2, overlap_threshold=0.2)
+
+
+def expect(animals: Animals, shapes: list[shapely.Geometry], tolerance: float = 1e-6) -> None:
+    """Check that the animals are the shapes, each once."""
+    assert len(animals) == len(shapes)
+    left = list(animals.polygons)
+    for shape in shapes:
+        match = min(left, key=lambda one: shapely.symmetric_difference(one, shape).area)
+        assert shapely.symmetric_difference(match, shape).area <= tolerance * shape.area
+        left.remove(match)
+    assert animals.whole.all()
+
+
+def animal(x: float, y: float, length: float, width: float, angle: float) -> shapely.Geometry:
+    return translate(rotate(scale(shapely.Point(0, 0).buffer(0.5, 16), length, width), angle), x, y)
+
+
+# One animal in every awkward place; tile edges lie near x = 248, 256, 496, 504 and y = 181, 256, 363, 437 …
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        animal(500, 400, 60, 30, 0),
+        animal(252, 218, 60, 40, 30),
+        animal(252, 218, 200, 140, 45),
+        animal(500, 400, 620, 60, 20),
+        animal(500, 400, 940, 700, 0),
+        shapely.intersection(animal(0, 100, 80, 40, 0), shapely.box(0, 0, 1000, 800)),
+        shapely.intersection(animal(1000, 800, 200, 150, 70), shapely.box(0, 0, 1000, 800)),
+        shapely.box(0, 0, 1000, 800),
+        animal(252, 100, 12, 6, 0),
+        shapely.union_all([animal(400, 400, 300, 20, angle) for angle in (0, 60, 120)]),
+        animal(300, 300, 280, 280, 0).difference(animal(300, 300, 200, 200, 0)),
+    ],
+    ids=["inside", "corner", "large corner", "longer than a tile", "larger", "border", "border corner", "image",
+         "small", "star", "ring"],
+)  # fmt: skip
+def test_one_animal_anywhere(shape: shapely.Geometry) -> None:
+    expect(join_all(*look([shape])), [shape])
+
+
+def test_animals_that_touch_stay_apart_on_a_tile_edge() -> None:
+    pair = [shapely.box(200, 380, 300, 420), shapely.box(300, 380, 400, 420)]
+    expect(join_all(*look(pair)), pair)
+    stacked = [shapely.box(200, 380, 300, 400), shapely.box(200, 400, 300, 420)]
+    expect(join_all(*look(stacked)), stacked)
+
+
+def test_nothing_gives_nothing() -> None:
+    assert len(join_all(NOTHING, 5)) == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    specs=st.lists(
+        st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(15, 110), st.floats(0.3, 1), st.floats(0, 180)),
+        min_size=1,
+        max_size=5,
+    ),
+    dx=st.integers(0, 255),
+    dy=st.integers(0, 255),
+    overlap=st.integers(32, 128),
+)
+def test_moving_the_grid_or_changing_the_overlap_changes_nothing(
+    specs: list[tuple[float, float, float, float, float]], dx: int, dy: int, overlap: int
+) -> None:
+    cells = [(130, 130), (380, 160), (620, 140), (200, 420), (480, 400)]  # apart from each other
+    shapes = [
+        animal(x + 60 * a, y + 60 * b, length, length * share, angle)
+        for (x, y), (a, b, length, share, angle) in zip(cells, specs, strict=False)
+    ]
+    moved = [translate(shape, dx, dy) for shape in shapes]
+    expect(join_all(*look(moved, width=800 + dx, height=600 + dy, overlap=overlap)), moved)
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 10_000))
+def test_the_order_of_fragments_does_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shapes = [animal(*rng.uniform(100, 700, 2), *rng.uniform(20, 300, 2), rng.uniform(0, 180)) for _ in range(6)]
+    fragments, count = look(shapes)
+    mixed = rng.permutation(len(fragments))
+    shuffled = Fragments(*(column[mixed] for column in vars(fragments).values()))
+    one, other = join_all(fragments, count), join_all(shuffled, count)
+    np.testing.assert_array_equal(one.scores, other.scores)
+    assert shapely.equals(one.polygons, other.polygons).all()
+
+
+# Which outline wins
+
+NATIVE, COARSE = Level(1, 900, 900, (1, 1)), Level(1 / 2.25, 400, 400, (2.25, 2.25))
+FINE_TILE, COARSE_TILE = Tile(NATIVE, 100, 100, 512, 512), Tile(COARSE, 0, 0, 400, 400)
+
+
+def test_the_finest_level_that_shows_the_animal_whole_draws_it() -> None:
+    exact = animal(300, 300, 80, 50, 0)
+    blurred = animal(300, 300, 90, 60, 0)
+    found = join_all(concatenate([see(exact, FINE_TILE, 0, 0.5), see(blurred, COARSE_TILE, 1, 0.6)]), 2)
+    assert found.levels.tolist() == [1]
+    assert found.polygons[0].equals(exact)
+
+
+def test_a_cut_animal_gives_way_to_the_whole_one_from_a_coarser_level() -> None:
+    long = animal(600, 300, 300, 60, 0)  # beyond the right edge of the fine tile, and no neighbour sees the rest
+    fragments = concatenate([see(long, FINE_TILE, 0, 0.95), see(long, COARSE_TILE, 1, 0.5)])
+    assert fragments.cut.any(axis=1).tolist() == [True, False]
+    found = join_all(fragments, 2)
+    assert found.levels.tolist() == [pytest.approx(1 / 2.25)]
+    assert found.polygons[0].area == pytest.approx(long.area)
+
+
+def test_a_cut_animal_that_nothing_explains_is_kept() -> None:
+    found = join_all(see(animal(600, 300, 300, 60, 0), FINE_TILE, 0, 0.9), 2)
+    assert len(found) == 1
+    assert not found.whole[0]
+
+
+def test_a_leg_is_a_part_of_its_animal() -> None:
+    moth = animal(350, 350, 300, 200, 0)
+    wing = animal(420, 350, 60, 40, 0)
+    found = join_all(concatenate([see(wing, FINE_TILE, 0, 0.7), see(moth, COARSE_TILE, 1, 0.6)]), 2)
+    assert len(found) == 1
+    assert found.polygons[0].equals(moth)
+
+
+def test_a_blob_loses_against_the_animals_that_it_covers() -> None:
+    pair = [animal(300, 300, 60, 60, 0), animal(362, 300, 60, 60, 0)]
+    blob = shapely.union_all(pair).convex_hull
+    seen = [see(one, FINE_TILE, 0, 0.6) for one in pair] + [see(blob, COARSE_TILE, 1, 0.6)]
+    expect(join_all(concatenate(seen), 2), pair)
+
+
+def test_levels_that_agree_are_evidence_for_each_other() -> None:
+    shape = animal(300, 300, 80, 50, 0)
+    alone, both = (
+        join_all(concatenate([see(shape, FINE_TILE, 0, 0.5), *more]), 3).scores[0]
+        for more in ([], [see(shape, COARSE_TILE, 1, 0.5)])
+    )
+    assert alone == pytest.approx(1 - 0.5**0.4)
+    assert both == pytest.approx(1 - 0.25**0.4)
+    single = join_all(see(shape, FINE_TILE, 0, 0.5), 1)
+    assert single.scores[0] == pytest.approx(0.5)
+
+
+def test_fragments_below_the_threshold_count_only_as_evidence() -> None:
+    shape, other = animal(300, 300, 80, 50, 0), animal(500, 500, 80, 50, 0)
+    weak = concatenate(
+        [see(shape, FINE_TILE, 0, 0.18), see(shape, COARSE_TILE, 1, 0.19), see(other, FINE_TILE, 0, 0.18)]
+    )
+    found = stitch(weak, levels=2, score_threshold=0.18, overlap_threshold=0.2)
+    assert len(found) == 1
+    assert found.polygons[0].equals(shape)
+
+
+@pytest.mark.parametrize(
+    ("metric", "threshold", "left"), [("IoU", 0.2, 2), ("IoU", 0.1, 1), ("IoS", 0.4, 1), ("IoS", 0.6, 2)]
+)
+def test_overlap_metrics(metric: str, threshold: float, left: int) -> None:
+    large, small = shapely.box(200, 200, 300, 300), shapely.box(280, 220, 320, 280)  # IoU 1200 / 11200, IoS 0.5
+    seen = concatenate([see(large, FINE_TILE, 0, 0.9), see(small, FINE_TILE, 0, 0.8)])
+    assert len(stitch(seen, levels=1, score_threshold=0.2, overlap_threshold=threshold, metric=metric)) == left
+
+
+def test_classes_are_not_joined_but_compete() -> None:
+    bar = shapely.box(80, 300, 700, 330)
+    tile, neighbour = Tile(NATIVE, 0, 200, 400, 400), Tile(NATIVE, 368, 200, 400, 400)
+    same = join_all(concatenate([see(bar, tile, 0), see(bar, neighbour, 1)]), 1)
+    assert same.polygons[0].equals(bar)
+    apart = join_all(concatenate([see(bar, tile, 0, kind=1), see(bar, neighbour, 1, kind=2)]), 1)
+    assert sorted(apart.classes) == [1, 2]
