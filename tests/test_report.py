@@ -83,7 +83,7 @@ def page_of(tmp_path: Path, *models: ReportModel, title: str = "A comparison", *
 
 def test_the_best_model_comes_first_with_its_lead(page: Page) -> None:
     assert re.search(r"good is best: its F1 of 1\.000 is 0\.\d+ above that of poor\.", page.text)
-    assert "good is first on 2 of 2 datasets" in page.text
+    assert "good is ahead on 2 of 2 datasets" in page.text
     assert "good finds 100 % of the 36 animals" in page.text
     for dataset in ("forest", "meadow"):
         assert dataset in page.text
@@ -94,6 +94,7 @@ def test_equal_models_are_not_told_apart(tmp_path: Path, good: ReportModel) -> N
     page = page_of(tmp_path, good, twin)
     assert "good scores highest, but twin may be as good." in page.text
     assert "holds zero" in page.text
+    assert "good is ahead on 0 of 2 datasets" in page.text
 
 
 def test_a_failed_model_costs_its_own_row_only(tmp_path: Path, good: ReportModel) -> None:

@@ -18,6 +18,7 @@ from flat_bug.evaluation.standings import (
     Standing,
     dataset_names,
     lead_of_best,
+    leaders_on,
     notes_of,
     read_standings,
 )
@@ -83,7 +84,7 @@ def _context(standings: Sequence[Standing], title: str, provenance: dict[str, An
         "best": scored[0] if scored else None,
         "runner_up": scored[1] if len(scored) > 1 else None,
         "lead": lead_of_best(standings),
-        "leaders": _leaders(scored, datasets),
+        "leaders": {name: {one.slot for one in leaders_on(scored, name)} for name in (POOLED, *datasets)},
         "datasets": datasets,
         "pooled_name": POOLED,
         "groups": [(name, _sample(scored, name)) for name in groups],
@@ -107,19 +108,6 @@ def _sample(scored: Sequence[Standing], dataset: str) -> Score:
     """Return the score with the most images, to say on how many animals and images a dataset's scores rest."""
     scores = [standing.scores[dataset] for standing in scored if dataset in standing.scores]
     return max(scores, key=lambda score: score.images, default=Score(dataset))
-
-
-def _leaders(scored: Sequence[Standing], datasets: Sequence[str]) -> dict[int, set[str]]:
-    """Return on which datasets each model, by its slot, has the highest F1: several in a tie, none without a rival."""
-    leaders: dict[int, set[str]] = {standing.slot: set() for standing in scored}
-    for name in (POOLED, *datasets):
-        values = {s.slot: s.scores[name].f1 for s in scored if name in s.scores and s.scores[name].f1 is not None}
-        if len(values) > 1:
-            top = max(value for value in values.values() if value is not None)
-            for slot, value in values.items():
-                if value == top:
-                    leaders[slot].add(name)
-    return leaders
 
 
 def _environment() -> Environment:

@@ -134,7 +134,7 @@ class Lead:
         gap: Difference of pooled F1.
         low: Lower end of its 95 % interval, from a paired bootstrap over images.
         high: Upper end.
-        first_on: Number of datasets on which the best model has the highest F1.
+        first_on: Number of datasets on which the best model has a higher F1 than every other.
         datasets: Number of datasets.
     """
 
@@ -202,12 +202,12 @@ def lead_of_best(standings: Sequence[Standing], *, draws: int = BOOTSTRAP_DRAWS,
     weights = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
     gaps = f1_of(np.einsum("di,imk->dmk", weights, counts, optimize=True))
     low, high = np.nanquantile(gaps[:, 0] - gaps[:, 1], [0.025, 0.975])
-    names = dataset_names([first, second])
+    names = dataset_names(scored)
     return Lead(
         gap=float(gap[0] - gap[1]),
         low=float(low),
         high=float(high),
-        first_on=sum(_best_on(standings, name) is first for name in names),
+        first_on=sum(leaders_on(scored, name) == [first] for name in names),
         datasets=len(names),
     )
 
@@ -234,9 +234,13 @@ def f1_of(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return f1
 
 
-def _best_on(standings: Sequence[Standing], dataset: str) -> Standing | None:
-    scored = [s for s in standings if dataset in s.scores and s.scores[dataset].f1 is not None]
-    return max(scored, key=lambda s: s.scores[dataset].f1 or 0.0, default=None)
+def leaders_on(standings: Sequence[Standing], dataset: str) -> list[Standing]:
+    """Return the models with the highest F1 on a dataset: several in a tie, none where all are alike."""
+    values = {standing.slot: standing.scores[dataset].f1 for standing in standings if dataset in standing.scores}
+    known = [value for value in values.values() if value is not None]
+    if not known or min(known) == max(known):
+        return []
+    return [standing for standing in standings if values.get(standing.slot) == max(known)]
 
 
 def _rank(standing: Standing) -> tuple[bool, float, str]:
