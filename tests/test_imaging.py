@@ -232,6 +232,19 @@ def test_scaling_averages_and_keeps_places() -> None:
         assert centre == pytest.approx((0.5, 0.5), abs=0.002)
 
 
+def test_coarse_levels_of_large_images_are_exact() -> None:
+    """They are made from a reduced copy in memory: nothing may shift by that, whatever is left over at the edges."""
+    width, height = 5003, 4001
+    picture = np.zeros((height, width), np.uint8)
+    picture[2000:2600, 4000:4800] = 255
+    size = round(width / 11.4), round(height / 11.4)
+    small = open_image(picture).read(0, 0, *size, size)[..., 0] / 255.0
+    xs, ys = (np.arange(side) + 0.5 for side in size)
+    assert small.sum(0) @ xs / small.sum() * width / size[0] == pytest.approx(4400, abs=1)
+    assert small.sum(1) @ ys / small.sum() * height / size[1] == pytest.approx(2300, abs=1)
+    assert small.sum() * (width / size[0]) * (height / size[1]) == pytest.approx(600 * 800, rel=0.003)
+
+
 def test_arrays_are_images_too(photo: Pixels) -> None:
     np.testing.assert_array_equal(everything(open_image(photo)), photo)
     np.testing.assert_array_equal(everything(open_image(photo[:, ::-1])), photo[:, ::-1])

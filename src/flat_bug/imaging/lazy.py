@@ -1,5 +1,6 @@
 """An image that is opened at once and decoded only where it is looked at."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from flat_bug.imaging.colour import to_srgb
 
 # libvips also "loads" tables, matrices, PDF and SVG; an insect image is none of these.
 LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "jp2k", "jxl", "openslide")
-# A level of the pyramid up to this many pixels is kept in memory (three bytes each), and coarser ones are made from it.
+# So many pixels of a reduced image, of three bytes each, are kept in memory to make coarse levels from.
 KEPT_PIXELS = 16_000_000
 
 
@@ -29,7 +30,7 @@ class LazyImage:
 
     name: str
     _image: pyvips.Image
-    _kept: pyvips.Image | None = None
+    _reduced: pyvips.Image | None = None
 
     @property
     def width(self) -> int:
@@ -68,16 +69,18 @@ class LazyImage:
     def _scaled(self, size: tuple[int, int]) -> pyvips.Image:
         if size == (self.width, self.height):
             return self._image
-        pixels = size[0] * size[1]
-        kept = self._kept
-        if kept is not None and kept.width == size[0]:
-            return kept
-        if kept is not None and kept.width >= 2 * size[0]:
-            return _resize(kept, size)
-        scaled = _resize(self._image, size)
-        if kept is None and pixels <= KEPT_PIXELS:
-            self._kept = scaled = scaled.copy_memory()
-        return scaled
+        # Reducing by whole numbers first and by the rest, at least two, afterwards is what libvips does by itself; so
+        # nothing changes when the first step is kept, except that an image is not read again for each coarse level.
+        factor = 2 ** max(0, math.ceil(math.log2(self.width * self.height / KEPT_PIXELS) / 2))
+        if factor == 1 or size[0] * 2 * factor > self.width or size[1] * 2 * factor > self.height:
+            factor, image = 1, self._image
+        else:
+            if self._reduced is None:
+                self._reduced = self._image.shrink(factor, factor, ceil=True).copy_memory()
+            image = self._reduced
+        scaled = image.resize(size[0] * factor / self.width, vscale=size[1] * factor / self.height)
+        # Rounding may differ by a pixel: the last row or column is dropped or repeated then.
+        return scaled.embed(0, 0, *size, extend="copy")
 
 
 def open_image(source: str | Path | npt.NDArray[np.generic]) -> LazyImage:
@@ -136,12 +139,6 @@ def _wrap_array(array: npt.NDArray[Any]) -> LazyImage:
     image = pyvips.Image.new_from_array(np.ascontiguousarray(array))
     kind = {np.dtype(np.uint8): ("b-w", "srgb"), np.dtype(np.uint16): ("grey16", "rgb16")}[array.dtype]
     return LazyImage("the array", to_srgb(image.copy(interpretation=kind[bands > 1])))
-
-
-def _resize(image: pyvips.Image, size: tuple[int, int]) -> pyvips.Image:
-    scaled = image.resize(size[0] / image.width, vscale=size[1] / image.height)
-    # Rounding inside libvips may differ from ours by a pixel; the last row or column is repeated then.
-    return scaled if (scaled.width, scaled.height) == size else scaled.embed(0, 0, *size, extend="copy")
 
 
 def _no_image(path: Path) -> ImageError:
