@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no reason for a test to fail.
+settings.register_profile("flat-bug", deadline=None)
+settings.load_profile("flat-bug")
 
 SHARED = Path(__file__).parents[2] / "shared"
 
