@@ -175,6 +175,15 @@ def test_a_cut_animal_that_nothing_explains_is_kept() -> None:
     assert not found.whole[0]
 
 
+def test_a_whole_animal_that_is_dropped_itself_explains_nothing() -> None:
+    one, other = animal(500, 300, 100, 60, 0), animal(580, 300, 90, 60, 0)  # the fine tile cuts the other at x = 612
+    blob = shapely.union_all([one, other]).convex_hull
+    fragments = [see(one, FINE_TILE, 0, 0.6), see(other, FINE_TILE, 0, 0.6), see(blob, COARSE_TILE, 1, 0.6)]
+    found = join_all(concatenate(fragments), 2)
+    assert sorted(found.whole) == [False, True]
+    assert found.levels.tolist() == [1, 1]
+
+
 def test_a_leg_is_a_part_of_its_animal() -> None:
     moth = animal(350, 350, 300, 200, 0)
     wing = animal(420, 350, 60, 40, 0)

@@ -52,9 +52,9 @@ def stitch(
     pairs = _overlapping(animals.polygons)
     scores = _combine(animals, pairs, max(INDEPENDENCE, 1 / levels))
     alive = scores > score_threshold
-    alive &= ~_explained(animals, alive, pairs)
     same = (pairs.union_share if metric == "IoU" else pairs.smaller_share) > overlap_threshold
     first, second = pairs.first[same], pairs.second[same]
+    alive &= ~_explained(animals, _keep_best(alive & animals.whole, first, second), pairs)
     alive &= ~_parts(animals, _keep_best(alive, first, second), pairs)
     kept = _keep_best(alive, first, second)
     result = replace(animals, scores=scores)[kept]
@@ -112,11 +112,11 @@ def _combine(animals: Animals, pairs: _Pairs, weight: float) -> Floats:
     return np.asarray(1 - np.prod(1 - best, axis=1) ** weight)
 
 
-def _explained(animals: Animals, alive: Flags, pairs: _Pairs) -> Flags:
-    """Return which cut outlines a whole animal covers."""
+def _explained(animals: Animals, wholes: Flags, pairs: _Pairs) -> Flags:
+    """Return which cut outlines one of these whole animals covers."""
     explained = np.zeros(len(animals), np.bool_)
     for rows, others, covered in pairs.both_ways():
-        explained[rows[~animals.whole[rows] & animals.whole[others] & alive[others] & (covered >= EXPLAINED)]] = True
+        explained[rows[~animals.whole[rows] & wholes[others] & (covered >= EXPLAINED)]] = True
     return explained
 
 
