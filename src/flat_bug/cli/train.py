@@ -39,26 +39,33 @@ def train(
         json: Print the result as one JSON object.
         overrides: Settings.
     """
-    settings = _settings(config, overrides)
+    given = _given(config, overrides)
+    command = shlex.join(["fb", *sys.argv[1:]])
     if resume is not None:
-        run, checkpoint = _run_to_resume(resume, settings)
-        model = resume_run(run, checkpoint, trust_weights=trust_weights)
+        run, checkpoint = _run_to_resume(resume, TrainSettings.from_mapping(given))
+        model = resume_run(run, checkpoint, changes=given, command=command, trust_weights=trust_weights)
     elif data is None:
         raise UsageError("there is nothing to train on", where="--data", mend="Give the folder of a prepared tree.")
     else:
-        model = train_model(data, settings, command=shlex.join(["fb", *sys.argv[1:]]), trust_weights=trust_weights)
+        model = train_model(data, TrainSettings.from_mapping(given), command=command, trust_weights=trust_weights)
     if json:
         print_json({"run": str(model.run), "checkpoint": str(model.checkpoint), "weights": str(model.weights)})
         return
+    if model.was_finished:
+        print("This run had finished already; nothing was done.")
     print(f"Run folder: {model.run}")
     print(f"Checkpoint: {model.checkpoint}")
     print(f"Weights:    {model.weights}")
 
 
-def _settings(config: Path | None, overrides: dict[str, str]) -> TrainSettings:
+def _given(config: Path | None, overrides: dict[str, str]) -> dict[str, Any]:
+    """Return the settings that are given, by file or on the command line, checked."""
     settings = TrainSettings.from_yaml(config) if config else TrainSettings.from_mapping({})
+    from_file = settings.model_dump(exclude_unset=True)
     values = {name.replace("-", "_"): _scalar(name, text) for name, text in overrides.items()}
-    return TrainSettings.from_mapping(settings.model_dump() | values, where="the command line")
+    TrainSettings.from_mapping(values, where="the command line")
+    passed: dict[str, Any] = from_file.pop("ultralytics", {})
+    return passed | from_file | values
 
 
 def _scalar(name: str, text: str) -> Any:

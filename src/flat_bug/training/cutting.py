@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyvips
-import shapely
 import yaml
 
 from flat_bug.datasets.coco import read_coco
 from flat_bug.errors import DatasetError
-from flat_bug.files import sha256_of, write_json, write_text
+from flat_bug.files import cannot_write, sha256_of, write_json, write_text
 from flat_bug.imaging.lazy import LazyImage, open_image
 from flat_bug.progress import track
 from flat_bug.training.tiles import Tile, TileSettings, choose, level_size, one_ring, tiles_of
 
+logger = logging.getLogger(__name__)
+
 PADDING = 114
 """Grey of everything outside the image; the network has learnt that nothing is there."""
 JPEG_QUALITY = 94
+FEW_TILES = 64
+"""Most tiles to validate on where validation says little, because they show training images."""
+RECORD = "tiles.json"
+SPLITS = ("train", "val")
 FORMAT = 1
 """Part of the digest: raise it when the same settings would give other tiles."""
 
@@ -41,6 +47,10 @@ class SourceImage:
     height: int
     polygons: npt.NDArray[np.object_]
     crowd: npt.NDArray[np.bool_]
+
+
+Job = tuple[SourceImage, list[Tile]]
+"""An image and the tiles to cut from it."""
 
 
 @dataclass(frozen=True)
@@ -80,56 +90,48 @@ def cut_tree(tree: Path, folder: Path, settings: TileSettings, *, processes: int
     """Cut the tiles of a prepared tree, or return those that lie in ``folder`` already.
 
     Raises:
-        DatasetError: The tree is not a prepared one, or nothing is left of it to train on.
+        DatasetError: The tree is not a prepared one, or nothing is in it to train on.
         OutputError: ``folder`` cannot be written to.
     """
-    digest = _digest(tree, settings)
-    done = _read_done(folder, digest)
+    digest = tiles_digest(tree, settings)
+    done = read_tiles(folder, digest)
     if done is not None:
         return done
-    splits = {}
-    for split, side, cap in (
-        ("train", settings.side, settings.tiles_per_dataset),
-        ("val", settings.val_side, settings.val_tiles),
-    ):
-        images = read_split(tree, split, settings)
-        splits[split] = _cut_split(images, folder, split, side, cap, settings, processes or os.cpu_count() or 1)
-    if not splits["train"]:
-        raise DatasetError("no tile with an animal is left to train on", where=tree)
     names = _class_names(tree)
-    data = {
-        "path": str(folder.resolve()),
-        "train": "images/train",
-        # Ultralytics insists on validation images; a tree without any is validated on what it learns from.
-        "val": "images/val" if splits["val"] else "images/train",
-        "nc": len(names),
-        "names": names,
-    }
+    chosen = _choose_splits(tree, settings)
+    cut: dict[str, list[CutTile]] = {}
+    for split, jobs in chosen.items():
+        try:
+            cut[split] = _cut_split(jobs, folder, split, processes or os.cpu_count() or 1)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+    # Without `path`, ultralytics looks beside this file, wherever the run is moved to.
+    data = {"train": "images/train", "val": "images/val", "nc": len(names), "names": names}
     write_text(folder / "data.yaml", yaml.safe_dump(data, sort_keys=False))
-    record = {"digest": digest, "settings": settings.model_dump(mode="json")}
-    write_json(
-        folder / "tiles.json", record | {split: [vars(tile) for tile in tiles] for split, tiles in splits.items()}
-    )
-    return TileSet(folder, digest, tuple(splits["train"]), tuple(splits["val"]))
+    tiles = {split: [vars(tile) for tile in made] for split, made in cut.items()}
+    write_json(folder / RECORD, {"digest": digest, "settings": settings.model_dump(mode="json"), **tiles})
+    return TileSet(folder, digest, tuple(cut["train"]), tuple(cut["val"]))
 
 
-def _digest(tree: Path, settings: TileSettings) -> str:
+def tiles_digest(tree: Path, settings: TileSettings) -> str:
+    """Return a digest of all that decides which tiles are cut from a tree."""
     parts: list[Any] = [FORMAT, settings.model_dump(mode="json")]
-    for split in ("train", "val"):
+    for split in SPLITS:
         path = ground_truth_path(tree, split)
         parts.append(sha256_of(path) if path.is_file() else None)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _read_done(folder: Path, digest: str) -> TileSet | None:
-    # tiles.json is written last, so its presence says that every tile is.
+def read_tiles(folder: Path, digest: str) -> TileSet | None:
+    """Return the tiles that lie in a folder, if they are all there and have this digest."""
     try:
-        record = json.loads((folder / "tiles.json").read_text(encoding="utf-8"))
+        # Written last, so its presence says that every tile is there.
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     if record.get("digest") != digest:
         return None
-    train, val = (tuple(CutTile(**row) for row in record[split]) for split in ("train", "val"))
+    train, val = (tuple(CutTile(**row) for row in record[split]) for split in SPLITS)
     return TileSet(folder, digest, train, val)
 
 
@@ -182,52 +184,56 @@ def read_split(tree: Path, split: str, settings: TileSettings) -> list[SourceIma
     return images[: settings.max_images] if settings.max_images > 0 else images
 
 
-def _cut_split(
-    images: list[SourceImage],
-    folder: Path,
-    split: str,
-    side: int,
-    cap: int,
-    settings: TileSettings,
-    processes: int,
-) -> list[CutTile]:
+def _choose_splits(tree: Path, settings: TileSettings) -> dict[str, list[Job]]:
+    train = read_split(tree, "train", settings)
+    jobs = _choose_split(train, settings.side, settings.tiles_per_dataset, settings)
+    if not any(len(tile.outlines) for _, tiles in jobs for tile in tiles):
+        raise DatasetError("there is no animal to learn from in the training images", where=tree)
+    val, most = read_split(tree, "val", settings), settings.val_tiles
+    if not val:
+        val, most = train, min(most, FEW_TILES)
+        logger.warning("There are no validation images: at most %d tiles of training images show the progress.", most)
+    per_dataset = max(1, most // len({image.dataset for image in val}))
+    return {"train": jobs, "val": _choose_split(val, settings.val_side, per_dataset, settings)}
+
+
+def _choose_split(images: list[SourceImage], side: int, most: int, settings: TileSettings) -> list[Job]:
     by_dataset: dict[str, list[SourceImage]] = defaultdict(list)
     for image in images:
         by_dataset[image.dataset].append(image)
-    for kind in ("images", "labels"):
-        (folder / kind / split).mkdir(parents=True, exist_ok=True)
-    if split == "val" and by_dataset:
-        cap = max(1, cap // len(by_dataset))
     jobs = []
     for dataset in sorted(by_dataset):
         random = np.random.default_rng([settings.seed, *dataset.encode()])
-        jobs += _choose_tiles(by_dataset[dataset], side, cap, settings, random)
+        jobs += _choose_tiles(by_dataset[dataset], side, most, settings, random)
+    return jobs
+
+
+def _cut_split(jobs: list[Job], folder: Path, split: str, processes: int) -> list[CutTile]:
+    for kind in ("images", "labels"):
+        (folder / kind / split).mkdir(parents=True, exist_ok=True)
     # Workers are started afresh: libvips does not survive a fork once it has run.
-    with ProcessPoolExecutor(min(processes, max(1, len(jobs))), mp_context=get_context("spawn")) as pool:
-        results = (
-            pool.map(_cut_image, *zip(*((image, tiles, folder, split) for image, tiles in jobs), strict=True))
-            if jobs
-            else ()
-        )
+    with ProcessPoolExecutor(max(1, min(processes, len(jobs))), mp_context=get_context("spawn")) as pool:
+        results = pool.map(partial(_cut_image, folder=folder, split=split), jobs)
         return [tile for tiles in track(results, f"Cutting {split} tiles", len(jobs)) for tile in tiles]
 
 
 def _choose_tiles(
-    images: list[SourceImage], side: int, cap: int, settings: TileSettings, random: np.random.Generator
-) -> list[tuple[SourceImage, list[Tile]]]:
+    images: list[SourceImage], side: int, most: int, settings: TileSettings, random: np.random.Generator
+) -> list[Job]:
     owners: list[int] = []
     tiles: list[Tile] = []
     for index, image in enumerate(images):
-        new = list(tiles_of(image.polygons, image.crowd, image.width, image.height, side, settings))
+        new = list(tiles_of(image.polygons, image.crowd, (image.width, image.height), side, settings.pyramid_step))
         owners += [index] * len(new)
         tiles += new
     chosen: dict[int, list[Tile]] = defaultdict(list)
-    for i in choose(tiles, cap, settings, random):
+    for i in choose(tiles, most, settings, random):
         chosen[owners[i]].append(tiles[i])
     return [(images[index], chosen[index]) for index in sorted(chosen)]
 
 
-def _cut_image(image: SourceImage, tiles: Iterable[Tile], folder: Path, split: str) -> list[CutTile]:
+def _cut_image(job: Job, folder: Path, split: str) -> list[CutTile]:
+    image, tiles = job
     source = open_image(image.path)
     if (source.width, source.height) != (image.width, image.height):
         raise DatasetError(
@@ -238,10 +244,12 @@ def _cut_image(image: SourceImage, tiles: Iterable[Tile], folder: Path, split: s
     done = []
     for tile in tiles:
         stem = f"{image.path.stem}@{tile.scale:.3f}_{tile.x}_{tile.y}"
-        rows = [_label_row(outline, tile.side) for outline in tile.outlines]
+        rings = [one_ring(outline) for outline in tile.outlines]
+        rows = [_label_row(ring, tile.side) for ring in rings if len(ring)]
         (folder / "labels" / split / f"{stem}.txt").write_text("".join(rows), encoding="utf-8")
         file = folder / "images" / split / f"{stem}.jpg"
-        pyvips.Image.new_from_array(_pixels(source, tile)).jpegsave(str(file), Q=JPEG_QUALITY)
+        # Not by libvips itself, whose errors do not tell a full disk from a broken image.
+        file.write_bytes(pyvips.Image.new_from_array(_pixels(source, tile)).jpegsave_buffer(Q=JPEG_QUALITY))
         done.append(CutTile(file.name, image.dataset, image.path.name, tile.scale, len(rows)))
     return done
 
@@ -256,6 +264,5 @@ def _pixels(source: LazyImage, tile: Tile) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _label_row(outline: shapely.Geometry, side: int) -> str:
-    points = (one_ring(outline) / side).clip(0, 1).ravel()
-    return "0 " + " ".join(f"{value:.5f}" for value in points) + "\n"
+def _label_row(ring: npt.NDArray[np.float64], side: int) -> str:
+    return "0 " + " ".join(f"{value:.5f}" for value in (ring / side).clip(0, 1).ravel()) + "\n"

@@ -1,7 +1,23 @@
-"""What ultralytics must find in the environment before it is imported: no network, no files outside the run."""
+"""What training needs around it, and what ultralytics must find in its environment: no network, no files elsewhere."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
+
+from flat_bug.errors import MissingPartError
+
+PARTS = ("torch", "torchvision", "ultralytics", "onnx", "onnxslim")
+
+
+def check_parts() -> None:
+    """Look for the parts of the extra ``train``, without importing them.
+
+    Raises:
+        MissingPartError: One is not installed.
+    """
+    for part in PARTS:
+        if find_spec(part) is None:
+            raise MissingPartError(f"training needs {part}", mend="Install the extra: pip install 'flat-bug[train]'")
 
 
 def isolate(folder: Path) -> None:

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from flat_bug.errors import WeightsError
 from flat_bug.files import atomic_path, sha256_of, write_text
 from flat_bug.segmenters.base import ModelCard, card_path
-from flat_bug.training.record import read_record
+from flat_bug.segmenters.load import read_card
+from flat_bug.training.record import exported_weights, read_record
 from flat_bug.training.settings import TrainSettings
 
 OPSET = 17
@@ -33,12 +34,12 @@ def export_run(run: Path, checkpoint: Path) -> Path:
         RunError: The folder is not a training run.
         WeightsError: The checkpoint cannot be read, or does not segment.
     """
-    return export_checkpoint(checkpoint, exported_weights(run), run_card(run))
-
-
-def exported_weights(run: Path) -> Path:
-    """Return where the weights of a run are exported to."""
-    return run / "weights" / f"{run.name}.onnx"
+    weights = export_checkpoint(checkpoint, exported_weights(run), run_card(run))
+    card = read_card(weights)
+    if card is not None:
+        # A digest in a card vouches for a checkpoint when somebody predicts with it.
+        _write_card(checkpoint, card)
+    return weights
 
 
 def export_checkpoint(checkpoint: Path, output: Path, card: ModelCard) -> Path:
@@ -60,9 +61,13 @@ def export_checkpoint(checkpoint: Path, output: Path, card: ModelCard) -> Path:
     card_path(output).unlink(missing_ok=True)
     with atomic_path(output) as temporary:
         onnx.save(network, str(temporary))
-    card = card.model_copy(update={"classes": names, "sha256": sha256_of(output)})
-    write_text(card_path(output), card.model_dump_json(indent=1) + "\n")
+    _write_card(output, card.model_copy(update={"classes": names}))
     return output
+
+
+def _write_card(weights: Path, card: ModelCard) -> None:
+    card = card.model_copy(update={"sha256": sha256_of(weights)})
+    write_text(card_path(weights), card.model_dump_json(indent=1) + "\n")
 
 
 def run_card(run: Path) -> ModelCard:
@@ -78,7 +83,7 @@ def run_card(run: Path) -> ModelCard:
         tile=settings.fb_export_tile,
         largest_object=settings.imgsz,
         licence="AGPL-3.0",
-        description=f"{Path(settings.model).stem}, trained on windows of {settings.imgsz} px at all scales of the images.",
+        description=f"{Path(settings.model).stem}, trained on windows of {settings.imgsz} px at all scales of images.",
         data=tuple(record["data"]),
         command=_without_folders(record["command"]),
         created=datetime.now(UTC).date().isoformat(),
@@ -118,7 +123,7 @@ def _to_onnx(checkpoint: Path, tile: int) -> tuple[onnx.ModelProto, tuple[str, .
 
 
 def _describe(network: onnx.ModelProto, card: ModelCard) -> None:
-    """Say that tiles are square, and replace what ultralytics says of the network, which names files of this machine."""
+    """Say that tiles are square, and replace what ultralytics says, which names files of this machine."""
     for axis in network.graph.input[0].type.tensor_type.shape.dim[2:]:
         axis.dim_param = "side"
     properties = {entry.key: entry.value for entry in network.metadata_props}

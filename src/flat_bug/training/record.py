@@ -5,13 +5,14 @@ import platform
 from collections import defaultdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from flat_bug import __version__
 from flat_bug.datasets.tree import FOLDER, MANIFEST
 from flat_bug.errors import RunError
-from flat_bug.files import sha256_of, write_json
+from flat_bug.files import cannot_write, sha256_of, write_json
 from flat_bug.training.cutting import TileSet, ground_truth_path
 from flat_bug.training.settings import TrainSettings
 
@@ -29,7 +30,7 @@ def write_record(run: Path, tree: Path, tiles: TileSet, settings: TrainSettings,
         "ground_truth_sha256": {split: sha256_of(path) for split, path in ground_truth.items() if path.is_file()},
         "data": describe_data(tree, tiles),
         "tiles": tiles.digest,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.to_mapping(),
         "versions": {name: version(name) for name in ("torch", "ultralytics", "numpy")},
         "python": platform.python_version(),
     }
@@ -49,6 +50,19 @@ def read_record(run: Path) -> dict[str, Any]:
     return dict(record)
 
 
+def add_resumption(run: Path, settings: TrainSettings, changed: dict[str, Any], *, epoch: int, command: str) -> None:
+    """Note that a run goes on after an epoch, and the settings from there."""
+    record = read_record(run)
+    resumption = {
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "epoch": epoch,
+        "changed": changed,
+    }
+    resumptions = [*record.get("resumed", ()), resumption]
+    write_json(run / RECORD, record | {"settings": settings.to_mapping(), "resumed": resumptions})
+
+
 def describe_data(tree: Path, tiles: TileSet) -> list[dict[str, str | int]]:
     """Return a row for each dataset that is trained on: name, licence, source, images, instances, tiles.
 
@@ -57,10 +71,8 @@ def describe_data(tree: Path, tiles: TileSet) -> list[dict[str, str | int]]:
     """
     manifest = _read_manifest(tree)
     images: dict[str, set[str]] = defaultdict(set)
-    count: dict[str, int] = defaultdict(int)
     for tile in tiles.train:
         images[tile.dataset].add(tile.image)
-        count[tile.dataset] += 1
     instances = {entry["file_name"]: int(entry["instances"]) for entry in manifest.get("images", ())}
     return [
         {
@@ -68,7 +80,7 @@ def describe_data(tree: Path, tiles: TileSet) -> list[dict[str, str | int]]:
             **_origin(manifest.get("datasets", {}).get(name, {})),
             "images": len(images[name]),
             "instances": sum(instances.get(image, 0) for image in images[name]),
-            "tiles": count[name],
+            "tiles": sum(tile.dataset == name for tile in tiles.train),
         }
         for name in sorted(images)
     ]
@@ -103,12 +115,28 @@ def newest_run(project: Path, name: str) -> Path:
 
 
 def new_run_folder(project: Path, name: str) -> Path:
-    """Return the first of ``project/name``, ``project/name-2``, … that does not exist."""
-    folder, number = project / name, 1
-    while folder.exists():
-        number += 1
-        folder = project / f"{name}-{number}"
-    return folder
+    """Make and return the first of ``project/name``, ``project/name-2``, … that does not exist.
+
+    Raises:
+        OutputError: The project cannot be written to.
+    """
+    for number in count(1):
+        folder = project / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            if not project.is_dir():
+                raise cannot_write(project, error) from error
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        else:
+            return folder
+    raise AssertionError  # there is always another number
+
+
+def exported_weights(run: Path) -> Path:
+    """Return where the weights of a run are exported to."""
+    return run / "weights" / f"{run.name}.onnx"
 
 
 def _belongs(folder: str, name: str) -> bool:

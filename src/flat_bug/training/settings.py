@@ -1,15 +1,16 @@
 """Settings of a training run: ours, and ultralytics' own keys passed through."""
 
 import difflib
-import importlib.util
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import Field, field_validator
 
-from flat_bug.config import Settings
-from flat_bug.errors import ConfigError, MissingPartError
+from flat_bug.config import IGNORED, Settings
+from flat_bug.errors import ConfigError
+from flat_bug.training.environment import check_parts
 
 OURS = "fb_"
 
@@ -17,8 +18,8 @@ OURS = "fb_"
 class TrainSettings(Settings):
     """How a segmenter is trained.
 
-    Keys of flat-bug's configurations are understood. Every other key of ultralytics is passed through in
-    ``ultralytics``, in YAML at the top level like the rest.
+    Keys of flat-bug's configurations are understood. Every other key of ultralytics is kept in ``ultralytics``, and is
+    written in YAML at the top level like the rest.
     """
 
     model: str = Field("yolo11n-seg.yaml", description="An architecture (.yaml, random start) or weights (.pt).")
@@ -62,17 +63,40 @@ class TrainSettings(Settings):
         """Side of the training tiles in pixels: the window with a margin for rotation."""
         return round(self.imgsz * self.fb_margin / 32) * 32
 
-    @property
-    def passed_on(self) -> tuple[str, ...]:
-        """Names of the settings that ultralytics takes as they are."""
-        not_passed = ("project", "name", "ultralytics")
-        return tuple(key for key in type(self).model_fields if not key.startswith(OURS) and key not in not_passed)
+    def for_ultralytics(self) -> dict[str, Any]:
+        """Return the settings that ultralytics takes as they are."""
+        not_passed = ("project", "name")
+        return {
+            key: value
+            for key, value in self.to_mapping().items()
+            if not key.startswith(OURS) and key not in not_passed and value is not None
+        }
+
+    def weight_files(self) -> list[Path]:
+        """Return the checkpoints (.pt) that training would open: pickles, which can run any code."""
+        named = (self.model, self.ultralytics.get("pretrained"), self.ultralytics.get("distill_model"))
+        return [Path(name) for name in named if isinstance(name, str) and name.endswith(".pt")]
 
     @field_validator("fb_max_instances", "fb_max_images", "fb_samples_per_epoch")
     @classmethod
     def _not_zero(cls, value: int) -> int:
         if value == 0:
             raise ValueError("0 has no meaning; use -1 for no limit")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _one_folder(cls, value: str) -> str:
+        if Path(value).name != value:
+            raise ValueError("a name is the name of one folder; where it lies is the project")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _one_device(cls, value: str | int | list[int] | None) -> str | int | list[int] | None:
+        if (isinstance(value, list) and len(value) > 1) or (isinstance(value, str) and "," in value):
+            # Ultralytics would start other processes, with its own trainer instead of ours.
+            raise ValueError("training runs on one device; train several models side by side instead")
         return value
 
     @classmethod
@@ -83,15 +107,28 @@ class TrainSettings(Settings):
             ConfigError: A key is unknown, here and to ultralytics, or a value is impossible.
         """
         others = ultralytics_keys() - cls.not_for_users - set(cls.model_fields)
-        ours = {key: value for key, value in values.items() if key not in others}
-        for key in ours:
-            if key not in cls.model_fields:
-                known = sorted(others | set(cls.model_fields))
-                nearest = difflib.get_close_matches(str(key), known, n=1)
+        known = others | set(cls.model_fields) | set(cls.legacy_names())
+        for key in values:
+            if key not in known:
+                nearest = difflib.get_close_matches(str(key), sorted(known), n=1)
                 hint = f"Did you mean {nearest[0]!r}?" if nearest else "Run fb train --help for the keys."
                 raise ConfigError(f"unknown setting {key!r}", where=where, mend=hint)
-        passed = dict(ours.pop("ultralytics", {})) | {key: value for key, value in values.items() if key in others}
-        return super().from_mapping(ours | {"ultralytics": DEFAULTS | passed}, where=where)
+        ours = {key: value for key, value in values.items() if key not in others}
+        passed = {key: value for key, value in values.items() if key in others}
+        if passed:
+            ours["ultralytics"] = ours.get("ultralytics", {}) | passed
+        return super().from_mapping(ours, where=where)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return every setting at one level, as in a YAML file, with our defaults for ultralytics' keys."""
+        ours = self.model_dump(mode="json")
+        passed: dict[str, Any] = ours.pop("ultralytics")
+        return DEFAULTS | passed | ours
+
+    @classmethod
+    def legacy_names(cls) -> dict[str, str]:
+        """Return keys of flat-bug's training configurations that have lost their meaning."""
+        return {"fb_custom_eval": IGNORED, "fb_custom_eval_num_images": IGNORED, "fb_allow_dirty": IGNORED}
 
 
 DEFAULTS: dict[str, Any] = {
@@ -124,13 +161,8 @@ def ultralytics_keys() -> set[str]:
     Raises:
         MissingPartError: ultralytics is not installed.
     """
-    spec = importlib.util.find_spec("ultralytics")
-    if spec is None or not spec.submodule_search_locations:
-        raise missing_train_extra("ultralytics")
-    defaults = Path(spec.submodule_search_locations[0]) / "cfg" / "default.yaml"
+    check_parts()
+    # Importing ultralytics takes seconds, and it reads its environment when it is.
+    package = find_spec("ultralytics")
+    defaults = Path(str(package and package.origin)).parent / "cfg" / "default.yaml"
     return set(yaml.safe_load(defaults.read_text(encoding="utf-8")))
-
-
-def missing_train_extra(part: str) -> MissingPartError:
-    """Return the error to raise when a part of the extra ``train`` is not installed."""
-    return MissingPartError(f"training needs {part}", mend="Install it: pip install -e '.[train]'")

@@ -90,29 +90,30 @@ def tile_starts(length: int, side: int) -> list[int]:
 def tiles_of(
     polygons: npt.NDArray[np.object_],
     crowd: npt.NDArray[np.bool_],
-    width: int,
-    height: int,
+    size: tuple[int, int],
     side: int,
-    settings: TileSettings,
+    step: float,
 ) -> Iterator[Tile]:
     """Yield every tile of an image, at every pyramid level, with its labels.
 
     Args:
         polygons: ``(n,)`` shapely geometries in image pixels.
         crowd: ``(n,)`` whether a geometry is a crowd, which is never labelled.
-        width: Image width.
-        height: Image height.
+        size: Width and height of the image.
         side: Tile side in pixels.
-        settings: Pyramid step and label limits.
+        step: Each level is this much smaller than the one before.
     """
-    for scale in level_scales(width, height, side, settings.pyramid_step):
+    width, height = size
+    for scale in level_scales(width, height, side, step):
         level_width, level_height = level_size(width, height, scale)
         factors = np.array([level_width / width, level_height / height])
         scaled = shapely.transform(polygons, lambda points, factors=factors: points * factors)
-        bounds = shapely.bounds(scaled).reshape(-1, 4)
+        tree = shapely.STRtree(scaled)
         for y in tile_starts(level_height, side):
             for x in tile_starts(level_width, side):
-                yield _label(scaled, bounds, crowd, scale, x, y, side)
+                near = np.sort(tree.query(shapely.box(x, y, x + side, y + side)))
+                outlines, unlabelled = _label(scaled[near], crowd[near], (x, y), side)
+                yield Tile(scale, x, y, side, outlines, unlabelled)
 
 
 def level_size(width: int, height: int, scale: float) -> tuple[int, int]:
@@ -121,27 +122,20 @@ def level_size(width: int, height: int, scale: float) -> tuple[int, int]:
 
 
 def _label(
-    polygons: npt.NDArray[np.object_],
-    bounds: npt.NDArray[np.float64],
-    crowd: npt.NDArray[np.bool_],
-    scale: float,
-    x: int,
-    y: int,
-    side: int,
-) -> Tile:
-    touching = (bounds[:, 0] < x + side) & (bounds[:, 2] > x) & (bounds[:, 1] < y + side) & (bounds[:, 3] > y)
-    whole = polygons[touching]
-    inside = shapely.intersection(whole, shapely.box(x, y, x + side, y + side))
+    polygons: npt.NDArray[np.object_], crowd: npt.NDArray[np.bool_], corner: tuple[int, int], side: int
+) -> tuple[npt.NDArray[np.object_], int]:
+    """Return the outlines of a tile, in tile pixels, and how many animals are visible without one."""
+    x, y = corner
+    inside = shapely.intersection(polygons, shapely.box(x, y, x + side, y + side))
     visible = shapely.area(inside)
     seen = visible > 1
-    whole, inside, visible = whole[seen], inside[seen], visible[seen]
-    alone = ~crowd[touching][seen]
+    inside, visible, whole = inside[seen], visible[seen], shapely.area(polygons[seen])
     box = shapely.bounds(inside).reshape(-1, 4)
     size = np.sqrt((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
-    enough = (visible >= LEAST_VISIBLE * shapely.area(whole)) | (np.sqrt(visible) >= LARGE_FRAGMENT)
-    labelled = alone & enough & (size >= SMALLEST_SIZE)
-    shifted = shapely.transform(inside[labelled], lambda points: points - (x, y))
-    return Tile(scale, x, y, side, shifted, int((~labelled).sum()))
+    enough = (visible >= LEAST_VISIBLE * whole) | (np.sqrt(visible) >= LARGE_FRAGMENT)
+    labelled = enough & (size >= SMALLEST_SIZE) & ~crowd[seen]
+    outlines = shapely.transform(inside[labelled], lambda points: points - (x, y))
+    return outlines, int((~labelled).sum())
 
 
 def one_ring(outline: shapely.Geometry) -> npt.NDArray[np.float64]:
@@ -158,7 +152,8 @@ def one_ring(outline: shapely.Geometry) -> npt.NDArray[np.float64]:
         bridge = shapely.shortest_line(joined, part).buffer(0.25)
         joined = shapely.union_all([joined, part, bridge])
     joined = max(shapely.get_parts(joined), key=lambda part: part.area)
-    ring = shapely.get_coordinates(shapely.get_exterior_ring(shapely.simplify(joined, 0.2)))
+    outer = shapely.get_exterior_ring(shapely.simplify(joined, 0.2))
+    ring: npt.NDArray[np.float64] = shapely.get_coordinates(outer)
     return ring[:-1]
 
 
