@@ -186,6 +186,7 @@ class TestTree:
         assert files_in(trees[0]) == files_in(trees[1])
         assert all((trees[0] / path).read_bytes() == (trees[1] / path).read_bytes() for path in files_in(trees[0]))
 
+    @pytest.mark.slow
     @pytest.mark.train
     def test_ultralytics_reads_it_from_anywhere(self, source, output, tmp_path, monkeypatch):
         monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "settings"))
@@ -421,7 +422,7 @@ OUTSIDE = animal(7, segmentation=[[100, 100, 120, 100, 120, 120]])
         (lists(image_of(1, "../../x.jpg")), r"'../../x.jpg' leads out", "instances_default.json"),
         (lists(image_of(1, "/etc/x.jpg")), r"'/etc/x.jpg' leads out", "instances_default.json"),
         (lists(image_of(1, "a\0.jpg")), "leads out", "instances_default.json"),
-        (lists(image_of(1, "a" * 300 + ".jpg")), "is listed, but not in the folder", "instances_default.json"),
+        (lists(image_of(1, "a" * 300 + ".jpg")), "longer than any file", "instances_default.json"),
         (lists(image_of(1, "a.gif")), "'a.gif' is not of a known format", "instances_default.json"),
         (lists(image_of(1, "a.jpg"), image_of(2, "./a.jpg")), "images 1 and 2 are both", "instances_default.json"),
         (lists(image_of(1, "a.jpg"), annotations=[OUTSIDE]), "annotation 7 lies outside", "instances_default.json"),
@@ -567,9 +568,16 @@ class TestCommand:
 
 
 @pytest.mark.real
-def test_the_real_datasets(real_data, output):
-    prepared = prepare(real_data, output)
-    documents = {path.parent.name: json.loads(path.read_text()) for path in real_data.glob("*/instances_default.json")}
+@pytest.mark.real
+def test_the_real_datasets(real_data, tmp_path, output):
+    source = tmp_path / "some"
+    source.mkdir()
+    # The largest one takes longer than all others together and shows nothing that they do not.
+    for folder in real_data.iterdir():
+        if folder.name != "spohf-yellow-sticky":
+            (source / folder.name).symlink_to(folder)
+    prepared = prepare(source, output)
+    documents = {path.parent.name: json.loads(path.read_text()) for path in source.glob("*/instances_default.json")}
     per_dataset = {row["dataset"]: row for row in prepared.summary.iter_rows(named=True)}
     for name, document in documents.items():
         assert per_dataset[name]["images"] == len(document["images"])

@@ -16,6 +16,9 @@ ANNOTATION_FILE = "instances_default.json"
 """Name of a dataset's annotation file, as CVAT exports it."""
 
 LARGEST_ID = 2**63 - 1
+LARGEST_SIDE = 10**9
+LONGEST_NAME = 255
+"""Bytes of a file name on any file system."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +216,11 @@ def _image_entries(document: dict[str, Any], path: Path) -> list[dict[str, Any]]
         seen.add(entry["id"])
         if not isinstance(name, str) or not name:
             raise DatasetError(f"image {entry['id']} has no file_name", where=path)
+        if any(len(part.encode(errors="surrogatepass")) > LONGEST_NAME for part in name.split("/")):
+            raise DatasetError(f"the file_name of image {entry['id']} is longer than any file's", where=path)
         for side in ("width", "height"):
             size = entry.get(side)
-            if not isinstance(size, int | float) or size < 1 or not float(size).is_integer():
+            if type(size) not in (int, float) or not 1 <= size <= LARGEST_SIDE or size % 1:
                 what = "no" if size is None else f"the impossible value {size!r} as"
                 raise DatasetError(f"image {name!r} (id {entry['id']}) has {what} {side}", where=path)
     return list(document["images"])
@@ -236,6 +241,8 @@ def _annotation_entries(
             raise _annotation_error(f"there is no image with the id {entry.get('image_id')!r}", entry, path)
         if not _is_id(entry.get("category_id")) or entry["category_id"] not in categories:
             raise _annotation_error(f"there is no category with the id {entry.get('category_id')!r}", entry, path)
+        if entry.get("iscrowd") not in (None, 0, 1):
+            raise _annotation_error(f"iscrowd is {entry['iscrowd']!r}, not 0 or 1", entry, path)
         image, outline = images[entry["image_id"]], entry.get("segmentation")
         if isinstance(outline, dict) and outline.get("size") != [image["height"], image["width"]]:
             what = f"its mask has size {outline.get('size')}, its image {[image['height'], image['width']]}"
@@ -255,16 +262,9 @@ def _scores(annotations: list[dict[str, Any]], path: Path) -> npt.NDArray[np.flo
 
 def _dataset_names(images: list[dict[str, Any]], known: Collection[str], path: Path) -> list[str]:
     """Return the dataset of each image; images that lie beside the file belong to the folder's dataset."""
-    if images and "dataset" not in images[0] and not known and _is_file(path.parent / images[0]["file_name"]):
+    if images and "dataset" not in images[0] and not known and (path.parent / images[0]["file_name"]).is_file():
         return [path.resolve().parent.name] * len(images)
     return [dataset_of(entry, known) for entry in images]
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long
-        return False
 
 
 def _annotation_error(what: str, entry: dict[str, Any], path: Path) -> DatasetError:
