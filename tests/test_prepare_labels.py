@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pyvips
 import shapely
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flat_bug.datasets.coco import GroundTruthImage
@@ -27,11 +27,13 @@ class TestSplit:
         assert is_validation("2665" + "f" * 28, 0.15)
         assert not is_validation("2667" + "0" * 28, 0.15)
 
+    @settings(max_examples=30)
     @given(digests, st.floats(0, 1), st.floats(0, 1))
     def test_a_larger_fraction_holds_back_the_same_images_and_more(self, md5, one, other):
         small, large = sorted((one, other))
         assert is_validation(md5, large) or not is_validation(md5, small)
 
+    @settings(max_examples=30)
     @given(digests)
     def test_a_fraction_of_nothing_holds_back_nothing_and_of_one_everything_but_the_rarest(self, md5):
         assert not is_validation(md5, 0)
@@ -44,20 +46,18 @@ def rings_of(text: str, width: int, height: int) -> list[np.ndarray]:
     return [np.array(row[1:], float).reshape(-1, 2) * (width, height) for row in rows]
 
 
-coordinates = st.tuples(st.floats(0, 1), st.floats(0, 1))
-
-
 class TestLabels:
-    @settings(max_examples=50)
-    @given(st.lists(coordinates, min_size=3, max_size=12, unique=True), st.integers(1, 50_000), st.integers(1, 50_000))
-    def test_a_polygon_comes_back_from_its_row(self, points, width, height):
-        polygon = shapely.Polygon(np.array(points) * (width, height))
-        assume(polygon.is_valid and polygon.area > 0)
+    @settings(max_examples=30)
+    @given(st.lists(st.floats(0.01, 0.5), min_size=3, max_size=12), st.integers(1, 50_000), st.integers(1, 50_000))
+    def test_a_polygon_comes_back_from_its_row(self, reaches, width, height):
+        angles = np.linspace(0, 2 * np.pi, len(reaches), endpoint=False)
+        star = 0.5 + np.array(reaches)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        polygon = shapely.Polygon(star * (width, height))
         (ring,) = rings_of(label_text(np.array([polygon]), width, height), width, height)
         expected = shapely.get_coordinates(shapely.orient_polygons(polygon).exterior)[:-1]
         assert np.allclose(ring, expected, rtol=1e-6, atol=1e-6 * max(width, height))
 
-    @settings(max_examples=50)
+    @settings(max_examples=30)
     @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=15, unique=True))
     def test_parts_become_one_ring_with_the_same_area(self, cells):
         parts = shapely.union_all([shapely.box(3 * x, 3 * y, 3 * x + 2, 3 * y + 2) for x, y in cells])
