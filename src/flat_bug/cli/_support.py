@@ -33,7 +33,7 @@ def run(app: App, tokens: list[str]) -> int:
     except CycloptsError as error:
         if debug:
             traceback.print_exc()
-        print_lines([str(error), f"See: {app.name[0]} {' '.join(error.command_chain or ())} --help"])
+        print_lines([str(error), f"See: {' '.join([app.name[0], *(error.command_chain or ())])} --help"])
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print_lines(["interrupted", "What was finished is kept; run the same command again to go on."])

@@ -21,20 +21,21 @@ def prepare(
     input: Annotated[Path, Parameter(name=["--input", "-i", "--input-data"])],  # noqa: A002 - the option's name
     output: Annotated[Path, Parameter(name=["--output", "-o", "--output-dir"])],
     validation: Annotated[float, Parameter(name=["--validation", "-p", "--validation-proportion"])] = 0.15,
-    force: Annotated[bool, Parameter(name=["--force", "-f"], negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    force: Annotated[bool, Parameter(name=["--force", "-f"])] = False,
+    json: bool = False,
 ) -> None:
     """Turn COCO folders into one tree for training and evaluation.
 
-    Each folder in the input is a dataset: images, and `instances_default.json` as CVAT exports it. Which images are
-    held back for validation depends on their bytes alone, so it stays as it is when images are added.
+    Each folder in the input is a dataset: images, and instances_default.json as
+    CVAT exports it. Which images are held back for validation depends on their
+    bytes alone, so it stays as it is when images are added.
 
     Example: fb data prepare -i pre-pro -o fb_yolo -p 0.15
 
     Args:
         input: Folder of dataset folders.
         output: Folder to make: data.yaml, and insects/ with images, labels and a manifest.
-        validation: Fraction of the images to hold back for validation.
+        validation: Fraction of the images to hold back for validation, 0.15 by default.
         force: Replace an existing prepared tree.
         json: Print the summary as one JSON object.
     """
@@ -59,19 +60,21 @@ def synth(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     images: Annotated[int, Parameter(name=["--images", "-n"])] = 6,
     seed: int = 0,
-    size: Annotated[tuple[int, int] | None, Parameter(negative=())] = None,
-    dataset: Annotated[list[str] | None, Parameter(name=["--dataset", "-d"], negative=())] = None,
+    size: tuple[int, int] | None = None,
+    dataset: Annotated[list[str] | None, Parameter(name=["--dataset", "-d"])] = None,
     jobs: int | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: bool = False,
 ) -> None:
-    """Make small arthropod-like datasets with exact outlines; the same options give the same files.
+    """Make small arthropod-like datasets with exact outlines.
+
+    The same options give the same files.
 
     Example: fb data synth -o pre-pro --images 8 --seed 1
 
     Args:
         output: Folder to make, with a folder of images and annotations for each dataset.
-        images: Images in each dataset.
-        seed: Another seed gives other images.
+        images: Images in each dataset, 6 by default.
+        seed: Another seed gives other images; 0 by default.
         size: Width and height of the images; by default each dataset has its own.
         dataset: Make this dataset only; may be given several times.
         jobs: Number of processes; by default one for each core.

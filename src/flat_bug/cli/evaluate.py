@@ -23,32 +23,34 @@ def evaluate(
     output: Annotated[Path, Parameter(["--output", "--output-directory", "-o"])],
     images: Annotated[Path | None, Parameter(["--images", "--image-directory", "-I"])] = None,
     config: Path | None = None,
-    plot: Annotated[bool, Parameter(["--plot", "-P"], negative="")] = False,
-    no_boxes: Annotated[bool, Parameter(["--no-boxes", "-b"], negative="")] = False,
-    coco_predictions: Annotated[bool, Parameter(["--coco-predictions", "-c"], negative="")] = False,
+    plot: Annotated[bool, Parameter(["--plot", "-P"])] = False,
+    no_boxes: Annotated[bool, Parameter(["--no-boxes", "-b"])] = False,
+    coco_predictions: Annotated[bool, Parameter(["--coco-predictions", "-c"])] = False,
     scale: Annotated[float | None, Parameter(["--scale", "-s"])] = None,
     max_images: Annotated[int | None, Parameter(["--max-images", "-n"])] = None,
     workers: int | None = None,
-    combine: Annotated[bool, Parameter(negative="")] = False,
+    combine: bool = False,
     iou_type: Literal["mask", "box"] | None = None,
     iou_threshold: float | None = None,
     min_size: float | None = None,
     rules: Literal["coco", "bench"] | None = None,
     score_threshold: float | None = None,
-    datasets: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True, negative="")] = None,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    datasets: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None,
+    json: bool = False,
 ) -> int:
-    """Score predictions against ground truth: precision, recall, F1, overlap and AP of each dataset.
+    """Score predictions against ground truth.
 
-    Example: fb evaluate -p predictions -g fb_yolo/insects/labels/val/instances_default.json -o evaluation -P
+    Precision, recall, F1, overlap and AP of each dataset and of all together, a
+    table of every object, and with -P pictures of what was found and missed.
+
+    Example: fb evaluate -p predictions -g truth.json -o evaluation -P
 
     Args:
         predictions: Output folder of `fb predict`, folder with JSON files of images, or COCO file.
         ground_truth: COCO file.
         output: Folder for the tables and overlays.
         images: Folder of the images; by default they are looked for beside the ground truth.
-        config: Settings in YAML. Of a flat-bug 1.x configuration the score threshold is used; its IOU_THRESHOLD says
-            when two predictions are one animal, and not when a prediction fits.
+        config: Settings in YAML. Of a configuration for prediction only the score threshold is used.
         plot: Draw every image with what was matched, missed and spurious.
         no_boxes: Draw outlines only.
         coco_predictions: The predictions are a COCO file, whatever it is called.
@@ -59,8 +61,7 @@ def evaluate(
         iou_type: Compare outlines or boxes; outlines by default.
         iou_threshold: Least overlap of a prediction with its animal, 0.5 by default; flat-bug 1.x used 0.2.
         min_size: Smaller objects do not count; sqrt(width x height) of the box in pixels, 32 by default.
-        rules: As in COCO, small objects can be matched without counting and better scores choose first; as in
-            flat-bug's benchmark, small objects are taken out and better overlaps come first. COCO by default.
+        rules: Matching as in COCO (the default), or as in flat-bug's own benchmark; docs/evaluate.md compares them.
         score_threshold: Predictions that score less do not count, except in AP; 0 by default.
         datasets: Names of datasets at the start of image names, where the ground truth does not say.
         json: Print one machine-readable object.

@@ -6,7 +6,7 @@ Commands are registered by import path, so that ``fb --help`` imports none of th
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 import flat_bug
 from flat_bug.cli._support import run
@@ -38,6 +38,8 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         version=lambda: flat_bug.__version__,
         suppress_keyboard_interrupt=False,  # `run` says that what was finished is kept
         help_format="plaintext",  # importing a Markdown renderer takes longer than everything else together
+        # No `--no-x` beside each `--x`. The descriptions name the defaults that matter: None says nothing to a person.
+        default_parameter=Parameter(negative=(), show_default=False),
     )
     groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
     for group in groups.values():

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES = 20
 
-Flag = Parameter(negative=(), show_default=False)
-
 
 @Parameter(name="*", group=Group("Images", sort_key=1))
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +29,10 @@ class ImageOptions:
         recursive: Look into sub-folders too.
     """
 
-    input: Annotated[list[str], Parameter(name=["--input", "-i"], consume_multiple=True, negative=())]
+    input: Annotated[list[str], Parameter(name=["--input", "-i"], consume_multiple=True)]
     input_pattern: Annotated[str | None, Parameter(name=["--input-pattern", "-p"])] = None
     max_images: Annotated[int | None, Parameter(name=["--max-images", "-n"])] = None
-    recursive: Annotated[bool, Flag, Parameter(name=["--recursive", "-R"])] = False
+    recursive: Annotated[bool, Parameter(name=["--recursive", "-R"])] = False
 
     def images(self, output: Path | None) -> "list[InputImage]":
         """Return the images that are meant; those in the output are not."""
@@ -59,8 +57,8 @@ class ModelOptions:
     Attributes:
         model_weights: Weights, .onnx or .pt; by default those that come with flat-bug.
         trust_weights: Open a .pt file that no model card vouches for. Such a file can run any code.
-        device: auto, cpu, cuda, or cuda:1 (or just 1).
-        dtype: Precision of the network.
+        device: auto (the default), cpu, cuda, or cuda:1 (or just 1).
+        dtype: Taken for the sake of flat-bug 1.x: the network runs in float32, whatever is asked for.
         config: YAML file with settings; the options below come before it.
         score_threshold: Keep animals that score above this; 0.2 by default.
         scale_before: Scale each image by this before everything else; 1 by default.
@@ -69,23 +67,17 @@ class ModelOptions:
     """
 
     model_weights: Annotated[Path | None, Parameter(name=["--model-weights", "-w"])] = None
-    trust_weights: Annotated[bool, Flag] = False
+    trust_weights: bool = False
     device: Annotated[str, Parameter(name=["--device", "--gpu", "-g"])] = "auto"
     dtype: Annotated[Literal["float32", "float16", "bfloat16"], Parameter(name=["--dtype", "-d"])] = "float32"
     config: Path | None = None
     score_threshold: float | None = None
     scale_before: Annotated[float | None, Parameter(name=["--scale-before", "-s"])] = None
-    single_scale: Annotated[bool, Flag] = False
+    single_scale: bool = False
     nms_metric: Annotated[Literal["IoU", "IoS"] | None, Parameter(name=["--nms-metric", "-M"])] = None
 
     def settings(self) -> PredictSettings:
         """Return the settings of the configuration, and over them those of the command line."""
-        if self.dtype != "float32":
-            raise UsageError(
-                f"the network cannot run in {self.dtype} here",
-                where="--dtype",
-                mend="Leave it out: float32 works on every device.",
-            )
         given = {
             "score_threshold": self.score_threshold,
             "scale_before": self.scale_before,
@@ -124,17 +116,17 @@ class ResultOptions:
     """
 
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
-    no_crops: Annotated[bool, Flag] = False
-    no_overviews: Annotated[bool, Flag] = False
-    no_metadata: Annotated[bool, Flag] = False
-    no_compiled_coco: Annotated[bool, Flag, Parameter(name=["--no-compiled-coco", "-C"])] = False
-    only_overviews: Annotated[bool, Flag] = False
-    long_format: Annotated[bool, Flag] = False
-    fast: Annotated[bool, Flag, Parameter(name=["--fast", "-f"])] = False
+    no_crops: bool = False
+    no_overviews: bool = False
+    no_metadata: bool = False
+    no_compiled_coco: Annotated[bool, Parameter(name=["--no-compiled-coco", "-C"])] = False
+    only_overviews: bool = False
+    long_format: bool = False
+    fast: Annotated[bool, Parameter(name=["--fast", "-f"])] = False
     id: str | None = None
-    no_save: Annotated[bool, Flag, Parameter(name=["--no-save", "-S"])] = False
-    json: Annotated[bool, Flag] = False
-    verbose: Annotated[bool, Flag, Parameter(name=["--verbose", "-v"])] = False
+    no_save: Annotated[bool, Parameter(name=["--no-save", "-S"])] = False
+    json: bool = False
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False
 
     def folder(self) -> Path | None:
         """Return the output folder, or None if nothing is to be written."""
