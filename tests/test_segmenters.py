@@ -299,6 +299,19 @@ def test_a_network_of_another_kind(tmp_path: Path, change: dict[str, int]) -> No
         load_segmenter(write_network(tmp_path / "other.onnx", **change))
 
 
+@pytest.mark.parametrize("properties", [{"names": "import os"}, {"names": "3"}, {"stride": "-1"}, {"stride": "'x'"}])
+def test_metadata_that_make_no_sense(tmp_path: Path, properties: dict[str, str]) -> None:
+    path = write_network(tmp_path / "square.onnx")
+    model = onnx.load(path)
+    helper.set_model_props(model, properties)
+    onnx.save(model, path)
+    with pytest.raises(WeightsError, match="metadata of the network make no sense") as caught:
+        load_segmenter(path)
+    assert "square.card.json" in caught.value.mend
+    card_path(path).write_text(ModelCard(name="squares", tile=64).model_dump_json())
+    assert load_segmenter(path).card.name == "squares"
+
+
 def test_absent_and_unknown_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such weight file"):
         load_segmenter(tmp_path / "absent.onnx")

@@ -22,7 +22,7 @@ from flat_bug.pyramid.stitch import stitch
 from flat_bug.pyramid.tiling import Tile, levels, tiles
 from flat_bug.segmenters.base import ModelCard, Segmenter, TileInstances
 from flat_bug.segmenters.load import load_segmenter
-from flat_bug.segmenters.outlines import trace
+from flat_bug.segmenters.outlines import clip, trace
 
 OVERLAP_SHARE = 8
 """By default neighbouring tiles share the tile's side divided by this."""
@@ -138,7 +138,7 @@ class Predictor:
         polygons = shapely.transform(animals.polygons, lambda points: points * factors)
         bounds = shapely.bounds(polygons).reshape(-1, 4)
         outside = ((bounds < 0) | (bounds > [image.width, image.height] * 2)).any(axis=1)
-        polygons[outside] = shapely.intersection(polygons[outside], shapely.box(0, 0, image.width, image.height))
+        polygons[outside] = clip(polygons[outside], shapely.box(0, 0, image.width, image.height))
         bounds = shapely.bounds(polygons).reshape(-1, 4)
         sizes = np.sqrt(np.prod(bounds[:, 2:] - bounds[:, :2], axis=1))
         smallest, largest = self.settings.min_max_obj_size

@@ -4,12 +4,11 @@ import ast
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 
 from flat_bug.errors import MissingPartError, UsageError, WeightsError
-from flat_bug.segmenters.base import ModelCard
+from flat_bug.segmenters.base import ModelCard, card_path
 from flat_bug.segmenters.yolo import YoloSegmenter
 
 Provider = str | tuple[str, dict[str, str]]
@@ -30,6 +29,10 @@ def load_onnx(weights: Path, card: ModelCard | None, digest: str, device: str) -
         UsageError: The device has an unknown name.
     """
     session = open_session(weights, _providers(device))
+    if device.startswith("cuda") and "CUDAExecutionProvider" not in session.get_providers():
+        raise MissingPartError(
+            f"onnxruntime cannot open the device {device}", mend="Check the driver and CUDA libraries."
+        )
     checked, batch = describe(session, weights, card, digest)
     name = session.get_inputs()[0].name
     return YoloSegmenter(checked, lambda tiles: session.run(None, {name: tiles})[:2], batch)
@@ -45,7 +48,7 @@ def describe(
     """
     tile = _tile_of(session, weights)
     if card is None:
-        card = _card_from_graph(session.get_modelmeta().custom_metadata_map, weights.stem, tile, digest)
+        card = _card_from_graph(session.get_modelmeta().custom_metadata_map, weights, tile, digest)
     if tile not in (None, card.tile):
         raise WeightsError(f"the network takes tiles of {tile} px, its card says {card.tile} px", where=weights)
     batch = session.get_inputs()[0].shape[0]
@@ -61,7 +64,8 @@ def open_session(
         WeightsError: The file is not an ONNX network that onnxruntime can run.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    options.intra_op_num_threads = usable or 1
     # Threads that spin while they wait steal the processor from reading, tracing and other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
@@ -103,25 +107,25 @@ def _tile_of(session: onnxruntime.InferenceSession, weights: Path) -> int | None
     return shape[2] if isinstance(shape[2], int) else None
 
 
-def _card_from_graph(metadata: dict[str, str], name: str, tile: int | None, digest: str) -> ModelCard:
+def _card_from_graph(metadata: dict[str, str], weights: Path, tile: int | None, digest: str) -> ModelCard:
     """Make a card from the shapes and from the metadata that ultralytics writes."""
-    side = tile or max(_literal(metadata.get("imgsz", ""), [640]))
-    classes = _literal(metadata.get("names", ""), {0: "insect"})
-    return ModelCard(
-        name=name,
-        tile=side,
-        stride=_literal(metadata.get("stride", ""), 32),
-        classes=tuple(str(classes[index]) for index in sorted(classes)),
-        # Unknown without a card; animals longer than half a tile are seen at a coarser level as well.
-        largest_object=side // 2,
-        sha256=digest,
-        licence=metadata.get("license", "unknown"),
-        description=metadata.get("description", ""),
-    )
-
-
-def _literal(text: str, otherwise: Any) -> Any:
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return otherwise
+        side = tile or max(ast.literal_eval(metadata.get("imgsz", "[640]")))
+        classes = ast.literal_eval(metadata.get("names", "{0: 'insect'}"))
+        return ModelCard(
+            name=weights.stem,
+            tile=side,
+            stride=ast.literal_eval(metadata.get("stride", "32")),
+            classes=tuple(str(classes[index]) for index in sorted(classes)),
+            # Unknown without a card; animals longer than half a tile are seen at a coarser level as well.
+            largest_object=side // 2,
+            sha256=digest,
+            licence=metadata.get("license", "unknown"),
+            description=metadata.get("description", ""),
+        )
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise WeightsError(
+            f"the metadata of the network make no sense: {error}",
+            where=weights,
+            mend=f"Write a card, {card_path(weights).name}.",
+        ) from error

@@ -41,12 +41,16 @@ def trace(instances: TileInstances) -> npt.NDArray[np.object_]:
         traced[row] = _trace(mask, frame)
     shapes = np.array([mask.shape[::-1] for mask in instances.masks], np.float64).reshape(-1, 2)
     cells = (instances.frames[:, 2:] - instances.frames[:, :2]) / shapes
-    limits = shapely.box(*reach(instances.boxes, cells).T)
-    clipped = shapely.intersection(traced, limits)
+    return clip(traced, shapely.box(*reach(instances.boxes, cells).T))
+
+
+def clip(polygons: npt.NDArray[np.object_], limits: Any) -> npt.NDArray[np.object_]:
+    """Return what of each polygon lies within the limits, one shape for all or one for each; polygons only."""
+    clipped = np.asarray(shapely.intersection(polygons, limits), object)
     # Where an outline only touches its limits, lines and points come out beside the polygons.
     mixed = ~np.isin(shapely.get_type_id(clipped), POLYGONAL)
     clipped[mixed] = shapely.buffer(clipped[mixed], 0)
-    return np.asarray(clipped, object)
+    return clipped
 
 
 def _trace(mask: npt.NDArray[np.float32], frame: npt.NDArray[np.float64]) -> shapely.Geometry:
