@@ -13,7 +13,7 @@ import pyvips
 from flat_bug.cli._support import run
 from flat_bug.cli.main import build_app
 from flat_bug.errors import ConfigError, DatasetError, OutputError
-from flat_bug.evaluation.overlays import STYLES, extremes
+from flat_bug.evaluation.overlays import COLOURS, extremes
 from flat_bug.evaluation.run import Evaluation, evaluate
 from flat_bug.evaluation.scores import POOLED, SCORE_SCHEMA
 from flat_bug.evaluation.settings import EvaluationSettings
@@ -203,7 +203,7 @@ class TestOverlays:
 
     def near(self, picture: np.ndarray, kind: str) -> np.ndarray:
         """Return where the colour of a kind is."""
-        colour = np.array(STYLES[kind].colour) * 255
+        colour = np.array(COLOURS[kind]) * 255
         return np.abs(picture.astype(float) - colour).max(axis=2) < 40
 
     def test_every_kind_is_drawn_where_it_is(self, dataset: Path, predictions: Path, tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import shapely
+from matplotlib.colors import to_rgb
 from matplotlib.transforms import Affine2D
 
 from flat_bug.datasets.coco import GroundTruthImage
 from flat_bug.errors import ImageError
 from flat_bug.evaluation.gallery import image_finder, rank_images
+from flat_bug.evaluation.marks import MARKS
 from flat_bug.evaluation.names import file_stems
 from flat_bug.evaluation.predictions import ImagePair, PredictedImage
 from flat_bug.evaluation.settings import EvaluationSettings
@@ -42,27 +44,25 @@ class Style:
 
     Attributes:
         words: What the legend calls them.
-        colour: Of the outline; told apart with any colour vision, and from yellow traps and white sheets.
         width: Of the outline, relative to the line width of the picture.
         filling: Opacity of the fill.
         crossed: Whether a cross marks the middle.
     """
 
     words: str
-    colour: Colour
     width: float = 1.0
     filling: float = 0.0
     crossed: bool = False
 
 
 STYLES = {
-    "truth": Style("annotated", (1.0, 1.0, 1.0), width=0.7),
-    "ignored": Style("does not count", (0.79, 0.81, 0.8), width=0.7),
-    "matched": Style("found", (0.1, 0.83, 1.0)),
-    "spurious": Style("no animal", (0.86, 0.24, 0.8), crossed=True),
-    "missed": Style("missed", (0.93, 0.3, 0.0), width=1.3, filling=0.35),
+    "truth": Style("annotated", width=0.7),
+    "ignored": Style("does not count", width=0.7),
+    "matched": Style("found"),
+    "spurious": Style("no animal", crossed=True),
+    "missed": Style("missed", width=1.3, filling=0.35),
 }
-"""Kinds in the order in which they are drawn: what should be seen best comes last."""
+COLOURS: dict[str, Colour] = {kind: to_rgb(colour) for kind, colour in MARKS.items()}
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,9 @@ def draw_overlay(
     band = np.full((legend.height, size[0], 3), PLATE, np.uint8)
     canvas = Canvas(np.concatenate([image.read(0, 0, *size, size=size), band]))
     shapes = list(_shapes(objects, truth, predicted))
-    for kind, style in STYLES.items():
+    for kind in MARKS:
         for outline in (outline for other, outline in shapes if other == kind):
-            _draw(canvas, shapely.transform(outline, lambda points: points * factors), style, line, boxes)
+            _draw(canvas, shapely.transform(outline, lambda points: points * factors), kind, line, boxes)
     # Outlines that leave the image must not reach into the legend.
     canvas.fill(path_of_box((0, size[1], size[0], size[1] + legend.height)), tuple(np.array(PLATE) / 255), 1.0)
     legend.draw(canvas, size[1])
@@ -225,16 +225,17 @@ def _counts(objects: pl.DataFrame) -> dict[str, int]:
     return {**counts, "truth": found + counts.get("missed", 0), "ignored": int(objects["ignored"].sum())}
 
 
-def _draw(canvas: Canvas, outline: shapely.Geometry, style: Style, line: float, boxes: bool) -> None:
+def _draw(canvas: Canvas, outline: shapely.Geometry, kind: str, line: float, boxes: bool) -> None:
+    style, colour = STYLES[kind], COLOURS[kind]
     path, width = path_of(outline), style.width * line
     if style.filling:
-        canvas.fill(path, style.colour, style.filling)
+        canvas.fill(path, colour, style.filling)
     # A thin shade on both sides keeps the line visible on a ground of its own colour.
     canvas.stroke(path, DARK, 0.5, width + 1.6)
-    canvas.stroke(path, style.colour, 1.0, width)
+    canvas.stroke(path, colour, 1.0, width)
     x1, y1, x2, y2 = outline.bounds
     if boxes:
-        canvas.stroke(path_of_box((x1 - width, y1 - width, x2 + width, y2 + width)), style.colour, 0.55, 0.6 * line)
+        canvas.stroke(path_of_box((x1 - width, y1 - width, x2 + width, y2 + width)), colour, 0.55, 0.6 * line)
     if style.crossed:
         x, y, arm = (x1 + x2) / 2, (y1 + y2) / 2, float(np.clip(0.15 * min(x2 - x1, y2 - y1), 3, 12))
         cross = shapely.MultiLineString(
@@ -242,7 +243,7 @@ def _draw(canvas: Canvas, outline: shapely.Geometry, style: Style, line: float, 
         )
         mark = path_of(cross.buffer(0.5 * line))
         canvas.stroke(mark, DARK, 0.5, 1.6)
-        canvas.fill(mark, style.colour, 1.0)
+        canvas.fill(mark, colour, 1.0)
 
 
 class _Legend:
@@ -272,9 +273,7 @@ class _Legend:
         for kind, text, x, row in self._places:
             y = top + (row + 0.5) * self.row_height
             half = 0.75 * self.digit
-            _draw(
-                canvas, shapely.box(x, y - half, x + 2 * half, y + half), STYLES[kind], 0.11 * self.digit, boxes=False
-            )
+            _draw(canvas, shapely.box(x, y - half, x + 2 * half, y + half), kind, 0.11 * self.digit, boxes=False)
             words, _ = path_of_text(text, self.digit)
             place = Affine2D().translate(x + 2.4 * self.digit, y + self.digit / 2)
             canvas.fill(place.transform_path(words), TEXT, 1.0)

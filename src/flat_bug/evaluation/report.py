@@ -11,6 +11,7 @@ from markupsafe import Markup
 from flat_bug import __version__
 from flat_bug.evaluation.figures import size_panels
 from flat_bug.evaluation.gallery import make_scenes
+from flat_bug.evaluation.marks import MARKS
 from flat_bug.evaluation.scores import POOLED
 from flat_bug.evaluation.standings import (
     ReportModel,
@@ -90,6 +91,7 @@ def _context(standings: Sequence[Standing], title: str, provenance: dict[str, An
         "groups": [(name, _sample(scored, name)) for name in groups],
         "metrics": METRICS,
         "colours": COLOURS,
+        "marks": MARKS,
         "slowest": max(speeds, default=0.0) or 1.0,
         "size_panels": size_panels(scored, groups, COLOURS),
         "curves_at_first": CURVES_AT_FIRST,

@@ -12,6 +12,7 @@ import shapely
 
 from flat_bug.datasets.coco import read_coco
 from flat_bug.errors import FlatBugError
+from flat_bug.evaluation.marks import MARKS
 from flat_bug.evaluation.predictions import pair_images, read_predictions
 
 SHAPES_AT_MOST = 400
@@ -100,7 +101,7 @@ def draw_shapes(objects: pl.DataFrame, outlines: ImageOutlines, window: Window) 
     shapes: list[Shape] = []
     for row in objects.filter(pl.Series(inside, dtype=pl.Boolean)).head(SHAPES_AT_MOST).iter_rows(named=True):
         shapes += _shapes_of(row, outlines, window)
-    order = ("truth", "ignored", "matched", "spurious", "missed")
+    order = list(MARKS)
     return tuple(sorted(shapes, key=lambda shape: order.index(shape.kind)))
 
 
