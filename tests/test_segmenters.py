@@ -65,7 +65,7 @@ def disc(x: float, y: float, diameter: float) -> shapely.Geometry:
 # Outlines
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(diameter=st.floats(40, 200), x=st.floats(-8, 8), y=st.floats(-8, 8))
 def test_a_disc_keeps_its_area_and_place(diameter: float, x: float, y: float) -> None:
     shape = disc(128 + x, 128 + y, diameter)
@@ -74,7 +74,7 @@ def test_a_disc_keeps_its_area_and_place(diameter: float, x: float, y: float) ->
     assert outline.centroid.distance(shape.centroid) < 0.1
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(width=st.floats(40, 120), height=st.floats(40, 120), angle=st.floats(0, 90))
 def test_a_rectangle_keeps_its_area(width: float, height: float, angle: float) -> None:
     shape = shapely.affinity.rotate(
@@ -84,7 +84,7 @@ def test_a_rectangle_keeps_its_area(width: float, height: float, angle: float) -
     assert outline.area == pytest.approx(shape.area, rel=0.02)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(angle=st.floats(0, 180), thickness=st.floats(6.5, 20))
 def test_a_thin_leg_keeps_its_area(angle: float, thickness: float) -> None:
     leg = shapely.affinity.rotate(shapely.LineString([(48, 128), (208, 128)]), angle).buffer(thickness / 2)
