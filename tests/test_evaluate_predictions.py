@@ -100,6 +100,12 @@ class TestReading:
         (tmp_path / "x.json").write_text(json.dumps(document))
         assert read_predictions(tmp_path / "x.json").images[0].scores.tolist() == [1.0, 1.0]
 
+    def test_what_a_killed_run_left_does_not_count(self, tmp_path: Path) -> None:
+        folder = prediction_folder(tmp_path)
+        (folder / ".tmp-1").mkdir()
+        shutil.copy(next(folder.rglob("metadata_*.json")), folder / ".tmp-1" / "metadata_new.json")
+        assert len(read_predictions(folder).images) == 2
+
     def test_the_digest_tells_contents_apart_and_not_places(self, tmp_path: Path) -> None:
         first = read_predictions(prediction_folder(tmp_path / "one")).sha256
         assert read_predictions(prediction_folder(tmp_path / "two")).sha256 == first

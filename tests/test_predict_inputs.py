@@ -14,7 +14,8 @@ from flat_bug.prediction_run.inputs import LONGEST_NAME
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder with files at two levels."""
-    for name in ("b.JPG", "a.png", "notes.csv", ".hidden.jpg", "._a.png", "sub/a.png", "sub/deeper/c.tif"):
+    hidden = (".hidden.jpg", "._a.png", ".tmp-1/new.png")
+    for name in ("b.JPG", "a.png", "notes.csv", *hidden, "sub/a.png", "sub/deeper/c.tif"):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -126,7 +127,7 @@ def test_long_names_stay_apart(tmp_path: Path) -> None:
 
 
 @given(st.sets(st.from_regex(r"(a/|b/|a__)?[aA](__a)?\.(a|b)", fullmatch=True), max_size=8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_names_are_always_unique(tmp_path_factory: pytest.TempPathFactory, files: set[str]) -> None:
     if files:
         names = names_for(tmp_path_factory.mktemp("files"), *files)

@@ -1,10 +1,11 @@
 """Files that are never found half-written, and their digests."""
 
+import errno
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """Return the error to raise when the operating system refuses to write ``path``."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return OutputError(
         f"cannot write: {error.strerror or error}",
         where=path,
-        mend="Free some space or choose another output folder." if error.errno == 28 else "Choose a writable folder.",
+        mend="Free some space or choose another output folder." if full else "Choose a writable folder.",
     )
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove files, whether they are there or not.
+
+    Raises:
+        OutputError: One cannot be removed.
+    """
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -54,9 +69,13 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Write ``value`` as JSON to ``path``, all of it or nothing; floats keep all their digits."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
-    # File names that are not UTF-8 hold lone surrogates; as an escape they are valid JSON and come back the same.
-    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    # In JSON the escapes are valid and come back as the same name.
+    write_text(path, printable(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)) + "\n")
+
+
+def printable(text: str) -> str:
+    """Return a text that UTF-8 can hold: the lone surrogates of a file name that is not UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def sha256_of(path: Path) -> str:

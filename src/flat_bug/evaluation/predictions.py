@@ -17,8 +17,9 @@ import shapely
 from flat_bug.datasets.coco import GroundTruthImage, read_coco
 from flat_bug.errors import DatasetError
 from flat_bug.evaluation.objects import Floats
-from flat_bug.files import sha256_of
+from flat_bug.files import printable, sha256_of
 from flat_bug.instances.metadata import read_metadata
+from flat_bug.progress import track
 
 COCO_NAME = "coco_instances.json"
 Agreement = tuple[bool, int]
@@ -150,7 +151,7 @@ def _is_coco(path: Path) -> bool:
 def _from_coco(path: Path) -> Predictions:
     images = [
         PredictedImage(
-            image.file_name,
+            printable(image.file_name),
             image.boxes,
             image.polygons,
             np.ones(len(image)) if image.scores is None else image.scores,
@@ -161,7 +162,13 @@ def _from_coco(path: Path) -> Predictions:
 
 
 def _metadata_files(folder: Path) -> list[Path]:
-    return _some(sorted(folder.rglob("metadata_*.json")) or sorted(folder.rglob("*.json")), folder)
+    # A run that was killed leaves hidden folders with what it was about to write.
+    found = sorted(path for path in folder.rglob("*.json") if not _is_hidden(path.relative_to(folder)))
+    return _some([path for path in found if path.name.startswith("metadata_")] or found, folder)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _matching_files(pattern: Path) -> list[Path]:
@@ -183,12 +190,12 @@ def _some(files: list[Path], where: Path) -> list[Path]:
 def _from_metadata(files: list[Path]) -> Predictions:
     images = []
     digests = []
-    for path in files:
+    for path in track(files, "Reading predictions"):
         read = read_metadata(path)
         table = read.instances
         if not (np.isfinite(table.scores).all() and np.isfinite(table.boxes).all()):
             raise DatasetError("a score or a box is not a finite number", where=path)
-        images.append(PredictedImage(read.image_path, table.boxes, _valid(table.polygons), table.scores))
+        images.append(PredictedImage(printable(read.image_path), table.boxes, _valid(table.polygons), table.scores))
         digests.append(f"{sha256_of(path)}  {path.name}\n")
     return Predictions(tuple(images), hashlib.sha256("".join(digests).encode()).hexdigest())
 

@@ -111,7 +111,7 @@ def _expand(given: str, wanted: re.Pattern[str], recursive: bool) -> Iterable[Pa
 
 
 def _files_below(folder: Path, wanted: re.Pattern[str], recursive: bool) -> Iterator[Path]:
-    """Yield the files in a folder; hidden ones, such as the shadows that macOS leaves, are not meant."""
+    """Yield the files in a folder; what is hidden, such as the shadows that macOS leaves, is not meant."""
 
     def refuse(error: OSError) -> None:
         raise UsageError(f"the folder cannot be read: {error.strerror}", where=error.filename) from error
@@ -120,8 +120,8 @@ def _files_below(folder: Path, wanted: re.Pattern[str], recursive: bool) -> Iter
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(parent)
         # Linked folders are followed, each once, so that a loop of links ends.
-        if real in seen or not recursive:
-            folders.clear()
+        deeper = recursive and real not in seen
+        folders[:] = [name for name in folders if deeper and not name.startswith(".")]
         if real not in seen:
             yield from (Path(parent, name) for name in names if wanted.search(name) and not name.startswith("."))
         seen.add(real)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flat_bug.errors import DatasetError, ImageError
-from flat_bug.files import atomic_path, cannot_write, sha256_of
+from flat_bug.files import atomic_path, remove, sha256_of
 from flat_bug.imaging import LazyImage, open_image
 from flat_bug.instances.crops import crops, encode_png
 from flat_bug.instances.metadata import Metadata, read_metadata, write_metadata
@@ -58,12 +58,12 @@ class ResultsWriter:
         if kept is None:
             table = self._predictor(image.path, on_progress)
             found = Metadata(table, str(image.path), self._settings.identifier or identifier_of(table.provenance))
-            _remove(former)
+            remove(former)
             former = []
         else:
             found = kept
             stale = [path for path in former if not has_identifier(path, found.identifier)]
-            _remove(stale)
+            remove(stale)
             former = [path for path in former if path not in stale]
         complete = self._write_missing(image, found, set(former))
         return found.instances, "skipped" if kept is not None and complete else "done"
@@ -140,11 +140,3 @@ def _write_crops(pixels: LazyImage, table: Instances, paths: list[Path], rows: l
 def _write_bytes(path: Path, content: bytes) -> None:
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
-
-
-def _remove(paths: list[Path]) -> None:
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise cannot_write(path, error) from error

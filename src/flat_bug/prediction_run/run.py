@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flat_bug.errors import FlatBugError, OutputError
-from flat_bug.files import cannot_write, write_text
+from flat_bug.files import cannot_write, printable, remove, write_text
 from flat_bug.instances.coco import write_coco
 from flat_bug.instances.table import Instances
 from flat_bug.predict import Predictor
@@ -48,14 +48,16 @@ def predict_images(
     if output is None:
         return PredictionRun(_attempt_all(images, lambda image, report: (predictor(image.path, report), "done")))
     with _scratch_folder(output) as scratch:
+        coco, summary_file = output / COCO_NAME, output / SUMMARY_NAME
+        # They describe a former command; if this one is interrupted, nobody must take them for its results.
+        remove([coco, summary_file])
         writer = ResultsWriter(predictor, Layout(output, settings.long_format), settings, scratch)
         rows = _attempt_all(images, writer.predict)
-        coco = output / COCO_NAME if settings.coco else None
-        if coco is not None:
-            write_coco(coco, writer.tables())
-    summary_file = output / SUMMARY_NAME
+        if settings.coco:
+            done = sum(row.status != "failed" for row in rows)
+            write_coco(coco, track(writer.tables(), "Compiling", done))
     write_text(summary_file, summary_of(rows).write_csv())
-    return PredictionRun(rows, coco, summary_file)
+    return PredictionRun(rows, coco if settings.coco else None, summary_file)
 
 
 def _attempt_all(images: Sequence[InputImage], work: Work) -> tuple[ImageRow, ...]:
@@ -67,8 +69,7 @@ def _attempt_all(images: Sequence[InputImage], work: Work) -> tuple[ImageRow, ..
 
 
 def _attempt(image: InputImage, work: Work, report: Report | None) -> ImageRow:
-    # Names that are not UTF-8 cannot be written to a table as they are.
-    name = image.file_name.encode("utf-8", "backslashreplace").decode("utf-8")
+    name = printable(image.file_name)
     start = time.perf_counter()
     try:
         table, status = work(image, report)
