@@ -62,6 +62,13 @@ def write_picture(path: Path, level: int = 200, size: tuple[int, int] = (WIDTH, 
     return path
 
 
+def test_names_that_are_not_utf8_are_written_as_escapes(tmp_path: Path) -> None:
+    truth = write_coco(tmp_path / "truth.json", {"caf\udce9.jpg": [FIRST], "b.jpg": [FIRST]})
+    found = evaluate(truth, truth, tmp_path / "out")
+    assert found.images["image"].to_list() == ["b.jpg", r"caf\udce9.jpg"]
+    assert found.images["matched"].to_list() == [1, 1]
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """Return a folder ``meadow`` with two images and their ground truth."""
@@ -376,7 +383,14 @@ class TestCommand:
 
     @pytest.mark.parametrize(
         "change",
-        [["-g", "absent.json"], ["-p", "absent"], ["--iou-threshold", "2"], ["--iou-type", "contour"], ["-n", "0"]],
+        [
+            ["-g", "absent.json"],
+            ["-p", "absent"],
+            ["-I", "absent"],
+            ["--iou-threshold", "2"],
+            ["--iou-type", "contour"],
+            ["-n", "0"],
+        ],
     )
     def test_mistakes_end_with_exit_code_2(
         self, dataset: Path, predictions: Path, tmp_path: Path, change: list[str], capsys: pytest.CaptureFixture[str]

@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 
 from flat_bug.evaluation.objects import Booleans, Floats, Integers, Objects
+from flat_bug.progress import track
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,8 @@ def overlaps(
     ]
     # The geometry library lets go of the interpreter's lock, so that threads are enough.
     with ThreadPoolExecutor(workers) as pool:
-        found = list(pool.map(lambda pair: compare(truth, pair[0], predictions, pair[1], floor), rows))
+        compared = pool.map(lambda pair: compare(truth, pair[0], predictions, pair[1], floor), rows)
+        found = list(track(compared, "Comparing images", len(rows)))
     return Pairs(
         np.concatenate([np.empty(0, np.int64), *(pairs.truth for pairs in found)]),
         np.concatenate([np.empty(0, np.int64), *(pairs.prediction for pairs in found)]),

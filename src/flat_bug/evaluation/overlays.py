@@ -19,7 +19,7 @@ from flat_bug.evaluation.marks import MARKS
 from flat_bug.evaluation.names import file_stems
 from flat_bug.evaluation.predictions import ImagePair, PredictedImage
 from flat_bug.evaluation.settings import EvaluationSettings
-from flat_bug.files import atomic_path
+from flat_bug.files import atomic_path, remove
 from flat_bug.imaging import LazyImage, open_image
 from flat_bug.instances.canvas import Canvas, Colour, Picture, path_of, path_of_box, path_of_text
 from flat_bug.instances.overview import encode_jpeg
@@ -100,8 +100,7 @@ def write_overlays(
     Raises:
         OutputError: The folder cannot be written to.
     """
-    for former in (output / FOLDER).glob(f"*{ENDING}"):
-        former.unlink(missing_ok=True)
+    remove((output / FOLDER).glob(f"*{ENDING}"))
     if settings.overlays == "none":
         return ()
     wanted = None if settings.overlays == "all" else extremes(objects)

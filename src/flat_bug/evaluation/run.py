@@ -13,14 +13,14 @@ import shapely
 
 from flat_bug import __version__
 from flat_bug.datasets.coco import CocoFile, GroundTruthImage, read_coco
-from flat_bug.errors import DatasetError
+from flat_bug.errors import DatasetError, UsageError
 from flat_bug.evaluation.compare import Comparison, compare
 from flat_bug.evaluation.legacy import write_legacy_tables
 from flat_bug.evaluation.overlays import write_overlays
 from flat_bug.evaluation.predictions import ImagePair, PredictedImage, pair_images, read_predictions
 from flat_bug.evaluation.scores import POOLED, RATIOS
 from flat_bug.evaluation.settings import EvaluationSettings
-from flat_bug.files import atomic_path, sha256_of, write_json
+from flat_bug.files import atomic_path, printable, remove, sha256_of, write_json
 
 NAMES_IN_A_WARNING = 5
 
@@ -65,10 +65,13 @@ def evaluate(
         coco: Whether the predictions must be COCO.
 
     Raises:
+        UsageError: There is no such folder of images.
         DatasetError: A file cannot be read, breaks its format, or does not fit the other.
         OutputError: The output cannot be written.
     """
     settings = settings or EvaluationSettings()
+    if images is not None and not images.is_dir():
+        raise UsageError("there is no such folder of images", where=images, mend="Check the path (-I).")
     annotated = read_coco(ground_truth, settings.datasets)
     found = read_predictions(predictions, coco=coco)
     truth = _sorted_images(annotated)
@@ -78,6 +81,9 @@ def evaluate(
     comparison = compare(pairs, settings)
     missing = tuple(image.file_name for image, other in pairs if other is None)
     unknown = tuple(image.name for row, image in enumerate(found.images) if row not in partners)
+    summary_file = output / "evaluation.json"
+    # While it is not there, the tables may be those of different evaluations.
+    remove([summary_file])
     write_tables(comparison, output)
     if settings.legacy_tables:
         write_legacy_tables(comparison.objects, pairs, output)
@@ -91,7 +97,7 @@ def evaluate(
         write_overlays(comparison.objects, pairs, _image_folders(ground_truth, images), output, settings),
     )
     digests = {"ground_truth": sha256_of(ground_truth), "predictions": found.sha256}
-    write_json(output / "evaluation.json", _summary(evaluation, settings, digests))
+    write_json(summary_file, _summary(evaluation, settings, digests))
     return evaluation
 
 
@@ -118,7 +124,10 @@ def _sorted_images(annotated: CocoFile) -> list[GroundTruthImage]:
         DatasetError: Two images have the same name.
     """
     fallback = annotated.path.resolve().parent.name
-    images = [image if image.dataset else replace(image, dataset=fallback) for image in annotated.images]
+    images = [
+        replace(image, dataset=printable(image.dataset or fallback), file_name=printable(image.file_name))
+        for image in annotated.images
+    ]
     twice = [name for name, count in Counter(image.file_name for image in images).items() if count > 1]
     if twice:
         raise DatasetError(
