@@ -17,7 +17,7 @@ from tests.spots import fb, spots, write_network
 
 from flat_bug.instances.metadata import read_metadata
 
-MANY = 40
+MANY = 20
 """So many images take long enough to be interrupted in between."""
 SPOTS = {"a.png": [(25, 30), (85, 40)], "b.png": [(50, 30)], "c.png": []}
 
@@ -288,6 +288,7 @@ def running(many_images: Path, output: Path, spots_network: Path) -> Iterator[su
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(
     running: subprocess.Popen[str], many_images: Path, output: Path, spots_network: Path, stop: signal.Signals
@@ -323,7 +324,8 @@ class TestRefusals:
             (["-i", ".", "-o", "out", "-n", "0"], "--max-images"),
             (["-i", ".", "-o", "out", "--only-overviews", "--no-overviews"], "leave nothing to write"),
             (["-i", ".", "-o", "out", "-g", "0,1"], "only one device"),
-            (["-i", ".", "-o", "out", "-d", "float16"], "float16"),
+            (["-i", ".", "-o", "out", "-d", "float64"], "float64"),
+            (["-i", ".", "-o", "out", "-s", "1000"], "scale_before"),
             (["-i", ".", "-o", "out", "--id", "../up"], "identifier"),
             (["-i", ".", "-o", "out", "--score-threshold", "2"], "score_threshold"),
             (["-i", ".", "-o", "out", "-M", "IoX"], "IoX"),
@@ -368,6 +370,7 @@ class TestRefusals:
         assert "/proc/results" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_keeps_what_was_finished(images: Path, output: Path, spots_network: Path) -> None:
     """A limit on the size of files makes writing fail as a full disk does: c.png, the last, has the only large one."""
     Image.fromarray(np.random.default_rng(0).integers(180, 255, (400, 500, 3), np.uint8)).save(images / "c.png")
@@ -390,6 +393,30 @@ def test_settings_come_from_the_file_and_options_before_it(command: Words, outpu
     assert fb(*command, "--config", config, "--score_threshold=0.6") == 0
     settings = read_metadata(next(output.rglob("metadata_a_*"))).instances.provenance.settings
     assert (settings["score_threshold"], settings["overlap_threshold"], settings["overlap_metric"]) == (0.6, 0.3, "IoS")
+
+
+def test_a_configuration_that_is_not_yaml_is_an_error_of_two_lines(
+    command: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("a: [1,\nb: {")
+    assert fb(*command, "--config", config) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert "not YAML" in said[0]
+    assert "line 2" in said[0]
+    assert said[1].strip() == str(config)
+
+
+def test_every_precision_of_flat_bug_1x_is_taken(inputs: Words, spots_network: Path) -> None:
+    assert fb(*inputs, "--no_save", "-w", spots_network, "-n", "1", "-d", "float16") == 0
+
+
+def test_files_about_all_images_do_not_outlive_their_command(command: Words, output: Path) -> None:
+    """Otherwise an evaluation would read what other weights have found."""
+    assert fb(*command) == 0
+    assert fb(*command, "-C", "--score-threshold", "0.9") == 0
+    assert not (output / "coco_instances.json").exists()
 
 
 OPTIONS = """

@@ -29,10 +29,11 @@ class Settings(BaseModel):
         """
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the configuration cannot be read: {error}", where=path) from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"the configuration is not YAML: {error}", where=path) from error
+        except OSError as error:
+            raise ConfigError(f"the configuration cannot be read: {error.strerror}", where=path) from error
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            # The parser points at the place with a drawing of several lines.
+            raise ConfigError(f"the configuration is not YAML: {' '.join(str(error).split())}", where=path) from error
         if values is None:
             values = {}
         if not isinstance(values, dict):
@@ -96,7 +97,8 @@ class PredictSettings(Settings):
         (0.0, UNBOUNDED), description="Smallest and largest size, sqrt(width x height) of the box in image pixels."
     )
     batch_size: PositiveInt = Field(1, description="Tiles in one call of the network.")
-    scale_before: float = Field(1.0, gt=0, description="Scale the image by this before everything else.")
+    # Each doubling costs four times as long; beyond this a slip of the finger would run for days.
+    scale_before: float = Field(1.0, gt=0, le=16, description="Scale the image by this before everything else.")
     single_scale: bool = Field(False, description="Use the finest level only.")
 
     @classmethod
