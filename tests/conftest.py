@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A busy machine is no reason for a test to fail.
-settings.register_profile("flat-bug", deadline=None)
+settings.register_profile("flat-bug", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flat-bug")
 
 SHARED = Path(__file__).parents[2] / "shared"

@@ -97,7 +97,7 @@ def test_ids_go_on_from_the_first() -> None:
 
 
 @given(outlines())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_run_lengths_are_the_pixels_that_are_half_covered(outline: shapely.Geometry) -> None:
     """Also where the outline leaves the image, or is so small that it holds no pixel."""
     encoded = segmentation(outline, WIDTH, HEIGHT)

@@ -30,7 +30,7 @@ def test_nothing_is_covered_by_an_empty_outline() -> None:
 
 
 @given(outlines(size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_pixel_is_covered_as_far_as_geometry_says(outline: shapely.Geometry) -> None:
     x, y = np.meshgrid(np.arange(-3, 14), np.arange(2, 16))
     expected = shapely.area(shapely.intersection(outline, shapely.box(x, y, x + 1, y + 1)))
@@ -38,14 +38,14 @@ def test_each_pixel_is_covered_as_far_as_geometry_says(outline: shapely.Geometry
 
 
 @given(outlines())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_all_pixels_together_are_the_area(outline: shapely.Geometry) -> None:
     covered = coverage(outline, -40, -40, 240, 200)
     assert covered.sum(dtype=np.float64) == pytest.approx(outline.area, rel=1e-5)
 
 
 @given(outlines())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_way_a_ring_runs_does_not_matter(outline: shapely.Geometry) -> None:
     there, back = coverage(outline, 0, 0, 50, 50), coverage(shapely.reverse(outline), 0, 0, 50, 50)
     assert there == pytest.approx(back, abs=1e-6)

@@ -17,7 +17,7 @@ from flat_bug.instances.table import Instances
 
 
 @given(tables(), st.text(max_size=20), st.text(max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_table_comes_back_exactly(table: Instances, image_path: str, identifier: str) -> None:
     given = Metadata(table, image_path, identifier)
     found = from_mapping(json.loads(json.dumps(to_mapping(given))))

@@ -207,7 +207,7 @@ def slow_bench(truth: list[Any], predictions: list[Any], threshold: float, least
 @pytest.mark.parametrize("iou_type", ["box", "mask"])
 @pytest.mark.parametrize(("rules", "slow"), [("coco", slow_coco), ("bench", slow_bench)])
 @given(case=st.tuples(annotated, predicted, thresholds, st.sampled_from([0.0, 16.0, 24.0])))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_same_as_the_slow_way(rules: str, slow: Any, iou_type: str, case: tuple[Any, ...]) -> None:
     truth, predictions, threshold, least = case
     mine = objects([box for box, _ in truth], crowd=[crowd for _, crowd in truth])
@@ -217,7 +217,7 @@ def test_the_same_as_the_slow_way(rules: str, slow: Any, iou_type: str, case: tu
 
 
 @given(truth=annotated, predictions=predicted)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_high_floor_and_several_workers_change_nothing(truth: list[Any], predictions: list[Any]) -> None:
     images = [row % 3 for row in range(len(truth))]
     mine = objects([box for box, _ in truth], crowd=[crowd for _, crowd in truth], images=sorted(images))

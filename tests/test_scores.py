@@ -265,7 +265,7 @@ images = st.lists(
 
 @pytest.mark.parametrize(("iou_type", "kind"), [("box", "bbox"), ("mask", "segm")])
 @given(scene=images, least=st.sampled_from([0.0, 16.0, 24.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_average_precision_is_that_of_pycocotools(iou_type: Any, kind: str, scene: list[Any], least: float) -> None:
     truth = [
         annotated(f"{number:03}", [box for box, _ in mine], crowd=[crowd for _, crowd in mine])

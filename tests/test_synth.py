@@ -205,7 +205,7 @@ def test_sizes_run_from_tiny_to_large() -> None:
 
 
 @given(st.lists(st.tuples(*[st.floats(5, 95)] * 2, st.floats(0.5, 12)), max_size=8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cutting_through_holes_keeps_every_point(holes: list[tuple[float, float, float]]) -> None:
     discs = shapely.union_all([shapely.buffer(shapely.Point(x, y), radius) for x, y, radius in holes])
     shape = shapely.set_precision(shapely.difference(shapely.box(0, 0, 100, 100), discs), 0.01)
