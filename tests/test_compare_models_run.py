@@ -47,11 +47,9 @@ def make_network(path: Path, box: Sequence[float], score: float = 0.9) -> None:
     card_path(path).write_text(ModelCard(name=path.stem, tile=SIDE, largest_object=SIDE).model_dump_json())
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make two datasets of one image each, and stand in the folder that holds them."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "images").mkdir()
+def make_place(folder: Path) -> Path:
+    """Make two datasets of one image each and a model that finds what is in them."""
+    (folder / "images").mkdir()
     pixels = np.full((SIDE, SIDE, 3), 220, np.uint8)
     pixels[12:52, 12:52] = 40
     x1, y1, x2, y2 = ANIMAL
@@ -59,7 +57,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images, annotations = [], []
     for number, dataset in enumerate(("forest", "meadow"), start=1):
         name = f"{dataset}_1.png"
-        pyvips.Image.new_from_memory(pixels.tobytes(), SIDE, SIDE, 3, "uchar").write_to_file(tmp_path / "images" / name)
+        pyvips.Image.new_from_memory(pixels.tobytes(), SIDE, SIDE, 3, "uchar").write_to_file(folder / "images" / name)
         images.append({"id": number, "file_name": name, "width": SIDE, "height": SIDE, "dataset": dataset})
         annotations.append(
             {"id": number, "image_id": number, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": 1600}
@@ -67,9 +65,27 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
     categories = [{"id": 1, "name": "insect"}]
     document = {"images": images, "annotations": annotations, "categories": categories}
-    (tmp_path / "truth.json").write_text(json.dumps(document))
-    make_network(tmp_path / "models" / "good" / "weights" / "best.onnx", ANIMAL)
-    return tmp_path
+    (folder / "truth.json").write_text(json.dumps(document))
+    make_network(folder / "models" / "good" / "weights" / "best.onnx", ANIMAL)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make images and a model, and stand in the folder that holds them."""
+    monkeypatch.chdir(tmp_path)
+    return make_place(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def flawed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Compare on two images of which one is broken, by the script, working elsewhere and keeping everything."""
+    place = make_place(tmp_path_factory.mktemp("flawed"))
+    (place / "images" / "meadow_1.png").write_bytes(b"\x89PNG")
+    words = ["-i", "images", "-g", "truth.json", "-d", "models/*", "-o", "run", "--tmp", "$SLURM_TMPDIR/out"]
+    command = [sys.executable, str(SCRIPT), *words, "--store_all"]
+    environment = {**os.environ, "SLURM_TMPDIR": str(place / "node")}
+    return place, subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
 def fb(*words: str) -> int:
@@ -81,8 +97,8 @@ def compare(*words: str) -> int:
     return fb("run", "compare-models", *images, "-g", "truth.json", "-d", "models/*", "-o", "run", *words)
 
 
-def results() -> dict[tuple[str, str], dict[str, object]]:
-    rows = pl.read_parquet("run/report/results.parquet").to_dicts()
+def results(place: Path = Path()) -> dict[tuple[str, str], dict[str, object]]:
+    rows = pl.read_parquet(place / "run/report/results.parquet").to_dicts()
     return {(row["model"], row["dataset"]): row for row in rows}
 
 
@@ -120,21 +136,23 @@ def test_one_bad_model_costs_its_row_only(place: Path, capsys: pytest.CaptureFix
     assert [path.name for path in Path("run/tasks").glob("*/attempt-2")] == ["attempt-2"]
 
 
-def test_an_unreadable_image_is_a_failed_item(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (place / "images" / "meadow_1.png").write_bytes(b"\x89PNG")
-    assert compare() == 1
-    assert "good: done: 1 failed: meadow_1.png: " in capsys.readouterr().err
-    assert [results()["good", name]["recall"] for name in ("forest", "meadow")] == [1.0, 0.0]
+def test_an_unreadable_image_is_a_failed_item(flawed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    place, ended = flawed
+    assert ended.returncode == 1
+    assert "good: done: 1 failed: meadow_1.png: " in ended.stderr
+    assert [results(place)["good", name]["recall"] for name in ("forest", "meadow")] == [1.0, 0.0]
 
 
-def test_work_is_done_in_tmp_and_all_is_stored_on_request(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_TMPDIR", str(place / "node"))
-    assert compare("--tmp", "$SLURM_TMPDIR/out", "--store_all") == 0
+def test_work_is_done_in_tmp_and_all_is_stored_on_request(
+    flawed: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    place, _ = flawed
     assert list((place / "node" / "out").iterdir()) == []
-    predictions = place / "run" / "tasks" / "good" / "attempt-1" / "predictions"
-    assert (predictions / "coco_instances.json").is_file()
-    assert len(list(predictions.glob("*/crops/*.png"))) == 2
-    assert len(list(predictions.glob("*/overview_*.jpg"))) == 2
+    attempt = place / "run" / "tasks" / "good" / "attempt-1"
+    assert (attempt / "predictions" / "coco_instances.json").is_file()
+    assert len(list(attempt.glob("predictions/*/crops/*.png"))) == 1
+    assert len(list(attempt.glob("predictions/*/overview_*.jpg"))) == 1
+    assert len(list(attempt.glob("evaluation/matches/*.jpg"))) == 1
 
 
 @pytest.mark.slow
@@ -177,20 +195,17 @@ def test_predictions_of_an_interrupted_attempt_are_taken_over(place: Path) -> No
     assert made.exists()
 
 
-def test_the_guides_command_is_understood_by_the_script(place: Path) -> None:
+def test_the_guides_command_is_understood(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(place))
     words = ["-i", "$SLURM_TMPDIR/images", "-g", "$SLURM_TMPDIR/truth.json", "--tmp", "$SLURM_TMPDIR/job_output"]
-    words += ["-o", f"{place}/out", "-d", "~/models/g*", "--soft", "--dry_run"]
-    environment = {**os.environ, "HOME": str(place)}
-    command = [sys.executable, str(SCRIPT), *words]
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert "Images: $SLURM_TMPDIR/images" in shown.stdout
-    assert not (place / "out").exists()
-    command.remove("--dry_run")
+    words += ["-o", f"{place}/out", "-d", "~/models/g*", "--soft"]
+    assert fb("run", "compare-models", *words, "--dry_run") == 0
+    assert "Images: $SLURM_TMPDIR/images" in capsys.readouterr().out
     slurm = ["--slurm", "slurm_setup=setup.txt", "gres=gpu:t4:1", "cpus_per_task=12", "mem=32GB", "time=01:00:00"]
-    refused = subprocess.run([*command, *slurm], env=environment, capture_output=True, text=True, check=False)
-    assert refused.returncode == 3
-    assert "SLURM submitter is not part of this version" in refused.stderr
+    assert fb("run", "compare-models", *words, *slurm) == 3
+    assert "SLURM submitter is not part of this version" in capsys.readouterr().err
     assert not (place / "out").exists()
 
 

@@ -41,8 +41,7 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
         yield watched.page
 
 
-@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("size", "dark"), [(LAPTOP, False), (PHONE, True)], ids=["light laptop", "dark phone"])
 def test_it_opens_without_error_request_or_sideways_scroll(
     browser: Browser, report: Path, size: tuple[int, int], dark: bool
 ) -> None:

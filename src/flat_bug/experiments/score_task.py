@@ -61,7 +61,8 @@ class ScoreModel(Frozen):
         Raises:
             ConfigError: A value is impossible.
         """
-        overlays = "all" if self.store_all else "extremes"
+        # The report draws the best and the worst images of every model itself.
+        overlays = "all" if self.store_all else "none"
         return EvaluationSettings.from_mapping({"overlays": overlays, **self.evaluate}, where="the command line")
 
 
