@@ -119,6 +119,8 @@ def resume(
     if done >= planned:
         return _finish(run)
     card_path(exported_weights(run)).unlink(missing_ok=True)
+    for unfinished in (run / "weights").glob(".tmp-*"):  # a kill can leave a checkpoint half-written
+        shutil.rmtree(unfinished)
     given = {"resume": str(checkpoint.resolve()), "epochs": planned}
     given |= {key: getattr(settings, key) for key in ("time", "device", "workers")}
     return _fit(run, tiles, settings, given, seconds_spent=spent)

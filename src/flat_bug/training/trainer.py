@@ -24,9 +24,6 @@ from flat_bug.training.sampling import BalancedSampler, dataset_weights
 from flat_bug.training.settings import TrainSettings
 from flat_bug.training.tiles import LARGE_FRAGMENT, LEAST_VISIBLE, SMALLEST_SIZE
 
-UNFINISHED = ".tmp-"
-"""How the names of folders begin that a kill may leave behind."""
-
 
 class WindowPerspective(RandomPerspective):
     """Rotate, scale and move; then look through a window, and forget animals of which too little is left."""
@@ -157,7 +154,7 @@ class TileTrainer(SegmentationTrainer):
     def save_model(self) -> bool:
         """Save the checkpoints so that a kill at any moment leaves the last whole one."""
         last, best, folder = self.last, self.best, self.wdir
-        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as name:
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as name:
             self.wdir = Path(name)
             self.last, self.best = self.wdir / last.name, self.wdir / best.name
             try:
