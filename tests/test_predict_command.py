@@ -297,7 +297,7 @@ def test_an_interrupted_run_keeps_what_was_finished_and_goes_on(
     _, errors = running.communicate(timeout=60)
     if stop == signal.SIGINT:
         assert running.returncode == 130
-        assert "What was finished is kept" in errors
+        assert "run the same command again" in errors
         assert not list(output.rglob(".tmp-*"))
     finished = list(output.rglob("metadata_*.json"))
     assert 0 < len(finished) < MANY

@@ -36,7 +36,7 @@ def run(app: App, tokens: list[str]) -> int:
         print_lines([str(error), f"See: {' '.join([app.name[0], *(error.command_chain or ())])} --help"])
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print_lines(["interrupted", "What was finished is kept; run the same command again to go on."])
+        print_lines(["interrupted", "Nothing is half-written; run the same command again."])
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else EXIT_OK
 

@@ -36,7 +36,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         name="fb",
         help="Find, outline and measure every arthropod in images of any size.",
         version=lambda: flat_bug.__version__,
-        suppress_keyboard_interrupt=False,  # `run` says that what was finished is kept
+        suppress_keyboard_interrupt=False,  # `run` says what to do
         help_format="plaintext",  # importing a Markdown renderer takes longer than everything else together
         # No `--no-x` beside each `--x`. The descriptions name the defaults that matter: None says nothing to a person.
         default_parameter=Parameter(negative=(), show_default=False),

@@ -6,6 +6,7 @@ An annotation is the visible part of one animal, legs, wings and antennae includ
 
 import multiprocessing
 import os
+import signal
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -167,7 +168,9 @@ def _drawn(work: Sequence[_Job], jobs: int) -> Iterator[list[dict[str, Any]]]:
         return
     # libvips runs threads, which a fork would leave behind in an unknown state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=context) as pool:
+    # Ctrl-C reaches every process of a terminal; this one answers it, and the others would only print where they were.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(min(jobs, len(work)), context, initializer=signal.signal, initargs=ignore) as pool:
         try:
             yield from pool.map(_draw, work)
         finally:
