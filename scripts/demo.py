@@ -10,9 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from flat_bug.segmenters.load import default_weights
-
 from flat_bug.segmenters.base import ModelCard, card_path
+from flat_bug.segmenters.load import default_weights
 
 FB = Path(sys.executable).with_name("fb")
 
@@ -40,13 +39,13 @@ def fb(*words: str | Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Run the demonstration in ``folder``, which it replaces."""
-    start = time.monotonic()
+    """Run the demonstration in ``folder``, which must not exist yet."""
     if folder.exists():
-        shutil.rmtree(folder)
+        sys.exit(f"{folder} exists already: name another folder, or remove it.")
+    start = time.monotonic()
     weaker = make_weaker_model(folder / "models")
-    fb("data", "synth", "-o", folder / "pre-pro", "--images", "6", "--seed", "1")
-    fb("data", "prepare", "-i", folder / "pre-pro", "-o", folder / "fb_yolo", "-p", "0.5")
+    fb("data", "synth", "-o", folder / "pre-pro", "--images", "5", "--size", "960", "720", "--seed", "1")
+    fb("data", "prepare", "-i", folder / "pre-pro", "-o", folder / "fb_yolo", "-p", "0.6")
     val = folder / "fb_yolo" / "insects"
     fb(
         *("run", "compare-models"),

@@ -140,7 +140,6 @@ def test_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_without_the_shipped_weights_the_message_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flat_bug.segmenters.load.DEFAULT_WEIGHTS", tmp_path / "absent.onnx")
-    monkeypatch.delenv("FLAT_BUG_DEFAULT_WEIGHTS", raising=False)
     with pytest.raises(WeightsError, match="the default weights are missing"):
         find_models([], ["default"])
 

@@ -5,7 +5,6 @@ An annotation is the visible part of one animal, legs, wings and antennae includ
 """
 
 import multiprocessing
-import os
 import signal
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from flat_bug.datasets.synthetic.scene import Animal, draw_scene
 from flat_bug.datasets.synthetic.sceneries import PLANS, SCENERIES, Scenery
 from flat_bug.errors import OutputError, UsageError
 from flat_bug.files import atomic_path, write_json
+from flat_bug.processors import usable_processors
 from flat_bug.progress import track
 
 GENERATOR_VERSION = "1.0"
@@ -126,7 +126,7 @@ def synthesize(
         ]
         for name in names:
             (temporary / name).mkdir(parents=True)
-        drawn = list(track(_drawn(work, jobs or _cores()), "Drawing", len(work)))
+        drawn = list(track(_drawn(work, jobs or len(usable_processors())), "Drawing", len(work)))
         reports = []
         for number, name in enumerate(names):
             rows = drawn[number * images : (number + 1) * images]
@@ -156,10 +156,6 @@ def _checked(
             mend=f"Choose from {', '.join(SCENERIES)}.",
         )
     return names
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _drawn(work: Sequence[_Job], jobs: int) -> Iterator[list[dict[str, Any]]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from flat_bug.experiments.plan import Task
 from flat_bug.experiments.run_folder import RunFolder, TaskState
+from flat_bug.processors import usable_processors
 from flat_bug.progress import track
 
 WORKER = (sys.executable, "-m", "flat_bug.experiments.run_task")
@@ -43,17 +44,12 @@ class LocalSubmitter:
     def submit(self, run: RunFolder, tasks: Sequence[Task]) -> None:
         """Run the tasks, each when those it comes after are done; it is left out when one of them is not."""
         jobs = min(self.jobs or default_jobs(tasks), max(1, len(tasks)))
-        children = _Children(run, self.worker, free=deque(share_cpus(usable_cpus(), jobs)))
+        children = _Children(run, self.worker, free=deque(share_cpus(usable_processors(), jobs)))
         try:
             for _ in track(_run(children, run, tasks), "Running tasks", total=len(tasks)):
                 pass
         finally:
             children.end()
-
-
-def usable_cpus() -> list[int]:
-    """Return the numbers of the processors that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def share_cpus(cpus: Sequence[int], jobs: int) -> list[list[int]]:
@@ -65,7 +61,7 @@ def default_jobs(tasks: Sequence[Task]) -> int:
     """Return how many tasks to run at a time on this machine."""
     if any(task.resources.gpus for task in tasks) and any(Path("/dev").glob("nvidia[0-9]*")):
         return 1
-    return max(1, len(usable_cpus()) // CPUS_PER_TASK)
+    return max(1, len(usable_processors()) // CPUS_PER_TASK)
 
 
 def _run(children: "_Children", run: RunFolder, tasks: Sequence[Task]) -> Iterator[str]:

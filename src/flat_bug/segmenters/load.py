@@ -1,6 +1,5 @@
 """Find the right segmenter for a weight file, and make sure that the file is what its card says."""
 
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,10 +17,11 @@ def default_weights() -> Path:
     Raises:
         WeightsError: This copy of flat-bug has none.
     """
-    path = Path(os.environ.get("FLAT_BUG_DEFAULT_WEIGHTS", DEFAULT_WEIGHTS))
-    if not path.is_file():
-        raise WeightsError("the default weights are missing", where=path, mend="Name a weight file, or reinstall.")
-    return path
+    if not DEFAULT_WEIGHTS.is_file():
+        raise WeightsError(
+            "the default weights are missing", where=DEFAULT_WEIGHTS, mend="Name a weight file, or reinstall."
+        )
+    return DEFAULT_WEIGHTS
 
 
 def load_segmenter(weights: str | Path | None = None, device: str = "auto", trust_weights: bool = False) -> Segmenter:
@@ -47,6 +47,9 @@ def load_segmenter(weights: str | Path | None = None, device: str = "auto", trus
             where=path,
             mend=f"Copy both again from their source, or remove {card_path(path).name}.",
         )
+    known = card is not None and bool(card.sha256)
+    if card is not None:
+        card = card.model_copy(update={"sha256": digest})
     if path.suffix.lower() == ".onnx" and device.partition(":")[0] == "openvino":
         from flat_bug.segmenters.openvino import load_openvino  # noqa: PLC0415  # an extra
 
@@ -58,7 +61,6 @@ def load_segmenter(weights: str | Path | None = None, device: str = "auto", trus
     if path.suffix.lower() == ".pt":
         from flat_bug.segmenters.ultralytics import load_checkpoint  # noqa: PLC0415  # needs the extra `train`
 
-        known = card is not None and bool(card.sha256)
         return load_checkpoint(path, card, digest, device, trusted=trust_weights or known)
     raise WeightsError(f"weights of the kind {path.suffix!r} are unknown", where=path, mend="Give .onnx or .pt.")
 

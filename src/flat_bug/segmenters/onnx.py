@@ -1,13 +1,13 @@
 """Run a network with onnxruntime."""
 
 import ast
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime
 
 from flat_bug.errors import MissingPartError, UsageError, WeightsError
+from flat_bug.processors import usable_processors
 from flat_bug.segmenters.base import ModelCard, card_path
 from flat_bug.segmenters.yolo import YoloSegmenter
 
@@ -64,8 +64,7 @@ def open_session(
         WeightsError: The file is not an ONNX network that onnxruntime can run.
     """
     options = onnxruntime.SessionOptions()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    options.intra_op_num_threads = usable or 1
+    options.intra_op_num_threads = len(usable_processors())
     # Threads that spin while they wait steal the processor from reading, tracing and other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
@@ -102,9 +101,10 @@ def _tile_of(session: onnxruntime.InferenceSession, weights: Path) -> int | None
             where=weights,
             mend="Export a -seg model: `fb model export`.",
         )
-    if shape[2] != shape[3]:
+    # An axis that takes any size has a name instead of a number.
+    if shape[2] != shape[3] and all(isinstance(side, int) for side in shape[2:]):
         raise WeightsError(f"the network takes tiles of {shape[3]}×{shape[2]} px, not square ones", where=weights)
-    return shape[2] if isinstance(shape[2], int) else None
+    return next((side for side in shape[2:] if isinstance(side, int)), None)
 
 
 def _card_from_graph(metadata: dict[str, str], weights: Path, tile: int | None, digest: str) -> ModelCard:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from flat_bug.datasets.coco import read_coco
 from flat_bug.errors import DatasetError
 from flat_bug.files import cannot_write, sha256_of, write_json, write_text
 from flat_bug.imaging.lazy import LazyImage, open_image
+from flat_bug.processors import usable_processors
 from flat_bug.progress import track
 from flat_bug.training.tiles import Tile, TileSettings, choose, level_size, one_ring, tiles_of
 
@@ -102,7 +102,7 @@ def cut_tree(tree: Path, folder: Path, settings: TileSettings, *, processes: int
     cut: dict[str, list[CutTile]] = {}
     for split, jobs in chosen.items():
         try:
-            cut[split] = _cut_split(jobs, folder, split, processes or os.cpu_count() or 1)
+            cut[split] = _cut_split(jobs, folder, split, processes or len(usable_processors()))
         except OSError as error:
             raise cannot_write(folder, error) from error
     # Without `path`, ultralytics looks beside this file, wherever the run is moved to.

@@ -1,11 +1,12 @@
 """Use what the processor has: bfloat16 where it is fast, with a loss that stays in float32; and all its cores."""
 
-import os
 from typing import Any
 
 import torch
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.torch_utils import unwrap_model
+
+from flat_bug.processors import usable_processors
 
 
 def use_hardware(trainer: BaseTrainer, *, amp: bool, threads: int) -> None:
@@ -18,7 +19,7 @@ def use_hardware(trainer: BaseTrainer, *, amp: bool, threads: int) -> None:
     """
     if trainer.device.type == "cpu":
         # Ultralytics leaves one core idle, which on a small machine is half of it.
-        torch.set_num_threads(threads or os.cpu_count() or 1)
+        torch.set_num_threads(threads or len(usable_processors()))
     # Ultralytics refuses bfloat16 on a CPU, and tests float16 with a model that it downloads. bfloat16 needs no
     # scaling of gradients, so turning it on here, after the set-up, is all there is to do.
     if amp and _has_fast_bfloat16(trainer.device):
