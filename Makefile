@@ -27,6 +27,7 @@ $(VENV)/.$(EXTRAS): pyproject.toml | $(BIN)/python
 	@touch $(VENV)/.core $@
 
 demo: $(VENV)/.core
+	@rm -rf demo
 	@$(BIN)/python scripts/demo.py demo
 
 env: $(VENV)/.$(EXTRAS)

@@ -14,6 +14,8 @@ from flat_bug.segmenters.base import ModelCard, card_path
 from flat_bug.segmenters.load import default_weights
 
 FB = Path(sys.executable).with_name("fb")
+DATASETS = ("light-sheet", "petri-dish", "scanner-tray", "sticky_card")
+"""As many as fit into the table of a terminal of 80 columns."""
 
 
 def make_weaker_model(folder: Path) -> Path:
@@ -44,7 +46,8 @@ def main(folder: Path) -> None:
         sys.exit(f"{folder} exists already: name another folder, or remove it.")
     start = time.monotonic()
     weaker = make_weaker_model(folder / "models")
-    fb("data", "synth", "-o", folder / "pre-pro", "--images", "5", "--size", "960", "720", "--seed", "1")
+    datasets = (word for name in DATASETS for word in ("-d", name))
+    fb("data", "synth", "-o", folder / "pre-pro", "--images", "8", "--size", "960", "720", "--seed", "1", *datasets)
     fb("data", "prepare", "-i", folder / "pre-pro", "-o", folder / "fb_yolo", "-p", "0.6")
     val = folder / "fb_yolo" / "insects"
     fb(

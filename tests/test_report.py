@@ -146,6 +146,8 @@ def test_one_dataset_and_one_image(tmp_path: Path) -> None:
     page = page_of(tmp_path, make_model(tmp_path / "a", truth, "a"), make_model(tmp_path / "b", truth, "b", seed=5))
     assert "only" in page.text
     assert "2 animals in 1 image" in page.text
+    # One image drawn again is the same image, which would look like certainty.
+    assert not [value for _, value in page.attributes if value == "whisker"]
 
 
 def test_names_are_text_wherever_they_appear(tmp_path: Path) -> None:

@@ -54,14 +54,21 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def print_table(frame: "pl.DataFrame", title: str = "") -> None:
-    """Print a table for people: numbers to the right, floats with three digits, absent values as a dash."""
+def print_table(frame: "pl.DataFrame", title: str = "", *, verbatim: bool = False) -> None:
+    """Print a table for people: numbers to the right, floats with three digits, absent values as a dash.
+
+    Args:
+        frame: The table.
+        title: Its title.
+        verbatim: The columns are called by names, such as those of datasets, in which a ``_`` must stay.
+    """
     from rich.console import Console  # noqa: PLC0415 - rich takes a tenth of a second to import
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(title=title or None, title_justify="left")
     for name, kind in frame.schema.items():
-        table.add_column(name.replace("_", " "), justify="right" if kind.is_numeric() else "left")
+        heading = name if verbatim else name.replace("_", " ")
+        table.add_column(heading, justify="right" if kind.is_numeric() else "left")
     for row in frame.iter_rows():
         table.add_row(*(_cell(value) for value in row))
     # A log has no width of its own, and a table cut to 80 columns loses its figures.

@@ -18,6 +18,7 @@ from flat_bug.segmenters.base import ModelCard
 
 DONE = "done"
 BOOTSTRAP_DRAWS = 2000
+LEAST_FOR_INTERVAL = 2
 COUNTS = ("gt", "predictions", "matched")
 
 
@@ -87,8 +88,14 @@ class Score:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Score":
-        """Take the known columns of a row; NaN becomes absent."""
-        return cls(**{f.name: _known(row[f.name]) for f in fields(cls) if _known(row.get(f.name)) is not None})
+        """Take the known columns of a row; NaN becomes absent, and so do the intervals of a single image.
+
+        To draw one image again gives the same image: an interval without width would look like certainty.
+        """
+        known = {f.name: row[f.name] for f in fields(cls) if _known(row.get(f.name)) is not None}
+        if known.get("images", 0) < LEAST_FOR_INTERVAL:
+            known = {name: value for name, value in known.items() if not name.endswith(("_low", "_high"))}
+        return cls(**known)
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,8 +61,8 @@ class ScoreModel(Frozen):
         Raises:
             ConfigError: A value is impossible.
         """
-        # The report draws the best and the worst images of every model itself.
-        overlays = "all" if self.store_all else "none"
+        # The report has pictures of its own, unless only the node has the images.
+        overlays = "all" if self.store_all else "extremes"
         return EvaluationSettings.from_mapping({"overlays": overlays, **self.evaluate}, where="the command line")
 
 
