@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from flat_bug.experiments.compare_models import CompareModels
     from flat_bug.experiments.plan import Plan
 
-Flag = Parameter(negative=(), show_default=False)
-Several = Parameter(consume_multiple=True, negative=(), show_default=False)
+Several = Parameter(consume_multiple=True)
 
 
 @Parameter(name="*", group=Group("Images and ground truth", sort_key=1))
@@ -35,7 +34,7 @@ class InputOptions:
     input: Annotated[str, Parameter(["--input", "-i"])]
     ground_truth: Annotated[str, Parameter(["--ground-truth", "-g"])]
     input_pattern: str | None = None
-    soft: Annotated[bool, Flag] = False
+    soft: bool = False
 
 
 @Parameter(name="*", group=Group("Models", sort_key=2))
@@ -54,8 +53,8 @@ class ModelOptions:
     directory: Annotated[tuple[str, ...], Parameter(["--directory", "-d"]), Several] = ()
     weights: Annotated[tuple[str, ...], Parameter(["--weights", "-w"]), Several] = ()
     weight_pattern: str | None = None
-    all_weights: Annotated[bool, Flag] = False
-    trust_weights: Annotated[bool, Flag] = False
+    all_weights: bool = False
+    trust_weights: bool = False
 
 
 @Parameter(name="*", group=Group("Scoring", sort_key=3))
@@ -96,12 +95,12 @@ class RunOptions:
 
     output: Annotated[Path, Parameter(["--output", "-o"])]
     tmp: str | None = None
-    store_all: Annotated[bool, Parameter(["--store-all", "--save-all"]), Flag] = False
+    store_all: Annotated[bool, Parameter(["--store-all", "--save-all"])] = False
     device: Annotated[tuple[str, ...], Parameter(["--device", "--devices"]), Several] = ("auto",)
     jobs: Annotated[PositiveInt | None, Parameter(["--jobs", "-j"])] = None
-    dry_run: Annotated[bool, Flag] = False
+    dry_run: bool = False
     slurm: Annotated[tuple[str, ...] | None, Several] = None
-    json: Annotated[bool, Flag] = False
+    json: bool = False
 
 
 def compare_models(

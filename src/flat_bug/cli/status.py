@@ -18,7 +18,7 @@ from flat_bug.experiments.submitter import resume as resume_run
 from flat_bug.experiments.submitter import to_repeat
 
 
-def status(run: Path, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def status(run: Path, /, *, json: bool = False) -> None:
     """Show the state of every task of a run.
 
     Example: fb status runs/first
@@ -44,8 +44,8 @@ def resume(
     /,
     *,
     jobs: Annotated[PositiveInt | None, Parameter(["--jobs", "-j"])] = None,
-    retry_failed: Annotated[bool, Parameter(negative="")] = False,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    retry_failed: bool = False,
+    json: bool = False,
 ) -> int:
     """Run what is missing, interrupted or stale in a run; what is done stays as it is.
 
@@ -67,7 +67,7 @@ def resume(
     return show(write_results(folder), run, json=json)
 
 
-def report(run: Path, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+def report(run: Path, /, *, json: bool = False) -> None:
     """Write the tables and the report of a run again, from what its tasks have left so far.
 
     Example: fb report runs/first
