@@ -17,16 +17,17 @@ from tests.spots import fb, spots
 
 from flat_bug.datasets.prepare import prepare
 from flat_bug.datasets.synth import synthesize
-from flat_bug.errors import MissingPartError
+from flat_bug.errors import MissingPartError, WeightsError
 from flat_bug.files import sha256_of, write_text
 from flat_bug.predict import Predictor
 from flat_bug.segmenters.base import card_path
 from flat_bug.segmenters.load import load_segmenter
-from flat_bug.training.checkpoints import written_checkpoints
+from flat_bug.training.checkpoints import remember_checkpoints, written_checkpoints
 from flat_bug.training.cutting import cut_tree, read_tiles
 from flat_bug.training.environment import check_parts
 from flat_bug.training.record import read_record
 from flat_bug.training.tiles import TileSettings
+from flat_bug.training.train import resume
 
 pytestmark = pytest.mark.train
 
@@ -131,17 +132,31 @@ def test_the_card_says_what_was_trained_on_and_names_no_folder_of_this_machine(f
     assert {"names", "stride", "task", "imgsz"} <= set(properties)
 
 
-def test_own_checkpoints_are_opened_and_others_only_on_request(finished: Path, tmp_path: Path) -> None:
+def test_checkpoints_are_opened_only_on_request(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     best = finished / "weights" / "best.pt"
-    assert load_segmenter(best).card.largest_object == 64
-    shutil.copy(best, tmp_path / "found.pt")
-    assert fb("train", "-d", tmp_path, "--model", tmp_path / "found.pt", "--project", tmp_path / "runs") == 2
+    with pytest.raises(WeightsError, match="can run any code"):
+        load_segmenter(best)
+    assert load_segmenter(best, trust_weights=True).card.largest_object == 64
+    assert fb("train", "-d", tmp_path, "--model", best, "--project", tmp_path / "runs") == 2
+    assert "--trust-weights" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_finished_run_says_so_and_is_left_as_it_is(
-    finished: Path, workshop: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_goes_on_from_no_checkpoint_of_another_run(finished: Path, tmp_path: Path) -> None:
+    """Another run says itself what it has written, which is no reason to open it."""
+    other = tmp_path / "other"
+    (other / "weights").mkdir(parents=True)
+    strange = other / "weights" / "last.pt"
+    strange.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "owned").encode() + b"'\ntR.")
+    remember_checkpoints(other, [sha256_of(strange)])
+    with pytest.raises(WeightsError, match="not written by this run"):
+        resume(finished, strange)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_finished_run_says_so_and_is_left_as_it_is(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sha256_of(finished / "weights" / "tiny.onnx")
     assert fb("train", "-r", finished) == 0
     assert "finished already" in capsys.readouterr().out

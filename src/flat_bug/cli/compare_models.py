@@ -47,7 +47,7 @@ class ModelOptions:
         weights: Weight files, name=file, or default for the weights that come with flat-bug.
         weight_pattern: Regular expression for the paths of weights in their folder.
         all_weights: Take all weights of a folder.
-        trust_weights: Open .pt files that no model card vouches for. Such a file can run any code.
+        trust_weights: Open .pt files. Such a file can run any code; weights in .onnx files cannot.
     """
 
     directory: Annotated[tuple[str, ...], Parameter(["--directory", "-d"]), Several] = ()

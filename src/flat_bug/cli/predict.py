@@ -56,7 +56,7 @@ class ModelOptions:
 
     Attributes:
         model_weights: Weights, .onnx or .pt; by default those that come with flat-bug.
-        trust_weights: Open a .pt file that no model card vouches for. Such a file can run any code.
+        trust_weights: Open a .pt file. Such a file can run any code; weights in an .onnx file cannot.
         device: auto (the default), cpu, cuda, or cuda:1 (or just 1).
         dtype: Taken for the sake of flat-bug 1.x: the network runs in float32, whatever is asked for.
         config: YAML file with settings; the options below come before it.

@@ -35,7 +35,8 @@ def train(
         data: Folder that `fb data prepare` made.
         config: YAML file of settings.
         resume: Go on with the newest run of this project and name, or with the given checkpoint or run folder.
-        trust_weights: Open a .pt file that this program did not write; it can run any code.
+        trust_weights: Begin with the weights of a .pt file, or go on from a checkpoint of another run. Such a file can
+            run any code.
         json: Print the result as one JSON object.
         overrides: Settings.
     """

@@ -40,7 +40,7 @@ class CompareModels(Frozen):
         weight_pattern: Regular expression for weight files.
         all_weights: Take all weights of a folder.
         devices: Where the networks run; several are taken in turn.
-        trust_weights: Open ``.pt`` files that no card vouches for.
+        trust_weights: Open ``.pt`` files, which can run any code.
         store_all: Keep crops, overviews and all overlays.
         predict: Settings of the prediction that take precedence over ``config``.
         evaluate: Settings of the evaluation.

@@ -26,7 +26,7 @@ class ScoreModel(Frozen):
         tmp: Folder for the work until it is done; by default the attempt folder.
         input_pattern: Regular expression for the names of images.
         device: Where the network runs.
-        trust_weights: Open a ``.pt`` file that no card vouches for.
+        trust_weights: Open a ``.pt`` file, which can run any code.
         store_all: Keep crops, overviews and the overlays of all images.
         predict: Settings of the prediction that take precedence over ``config``.
         evaluate: Settings of the evaluation.

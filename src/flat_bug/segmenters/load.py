@@ -30,7 +30,8 @@ def load_segmenter(weights: str | Path | None = None, device: str = "auto", trus
     Args:
         weights: An ``.onnx`` file, or an ultralytics ``.pt`` file; by default the embedded weights.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or, for ONNX, ``openvino``.
-        trust_weights: Open a ``.pt`` file, which can run any code, although no card vouches for its digest.
+        trust_weights: Open a ``.pt`` file, which can run any code. Nothing else opens one: a card beside the file
+            comes from where the file comes from, and says nothing about who made them.
 
     Raises:
         WeightsError: The file is absent, corrupt, of an unknown kind, or not the one that its card describes.
@@ -47,7 +48,6 @@ def load_segmenter(weights: str | Path | None = None, device: str = "auto", trus
             where=path,
             mend=f"Copy both again from their source, or remove {card_path(path).name}.",
         )
-    known = card is not None and bool(card.sha256)
     if card is not None:
         card = card.model_copy(update={"sha256": digest})
     if path.suffix.lower() == ".onnx" and device.partition(":")[0] == "openvino":
@@ -61,7 +61,7 @@ def load_segmenter(weights: str | Path | None = None, device: str = "auto", trus
     if path.suffix.lower() == ".pt":
         from flat_bug.segmenters.ultralytics import load_checkpoint  # noqa: PLC0415  # needs the extra `train`
 
-        return load_checkpoint(path, card, digest, device, trusted=trust_weights or known)
+        return load_checkpoint(path, card, digest, device, trusted=trust_weights)
     raise WeightsError(f"weights of the kind {path.suffix!r} are unknown", where=path, mend="Give .onnx or .pt.")
 
 

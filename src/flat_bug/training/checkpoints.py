@@ -1,4 +1,4 @@
-"""The checkpoints that a run has written: only those are opened without being asked to trust them."""
+"""The checkpoints that a run has written: going on with the run opens those, and no others, without --trust-weights."""
 
 import json
 from collections.abc import Iterable
@@ -24,22 +24,31 @@ def written_checkpoints(run: Path) -> list[str]:
         return []
 
 
-def run_of(checkpoint: Path) -> Path:
-    """Return the run folder that a checkpoint lies in: ``run/weights/last.pt``."""
-    return checkpoint.absolute().parents[1]
+def check_trusted(checkpoint: Path, run: Path | None, *, trust_weights: bool) -> None:
+    """Refuse a checkpoint, which can run any code, unless it is to be trusted or continues the run that wrote it.
 
-
-def check_trusted(checkpoint: Path, *, trust_weights: bool) -> None:
-    """Refuse a checkpoint that the run around it has not written, unless it is to be trusted.
+    Args:
+        checkpoint: A ``.pt`` file.
+        run: The run that the user goes on with; None if a new run begins with the checkpoint. A folder says itself
+            what it has written, so it vouches for nothing but going on with it.
+        trust_weights: The user wants the file to be opened, wherever it comes from.
 
     Raises:
         WeightsError: The file is absent, damaged, or from somewhere else.
     """
     if not checkpoint.is_file():
         raise WeightsError("there is no such weight file", where=checkpoint, mend="Check the path.")
-    if not trust_weights and sha256_of(checkpoint) not in written_checkpoints(run_of(checkpoint)):
+    if trust_weights:
+        return
+    if run is None:
         raise WeightsError(
-            "this checkpoint is damaged, or was not written by the run it lies in; a .pt file can run any code",
+            "a .pt file can run any code when it is opened",
+            where=checkpoint,
+            mend="Add --trust-weights if you know where it comes from.",
+        )
+    if sha256_of(checkpoint) not in written_checkpoints(run):
+        raise WeightsError(
+            "this checkpoint is damaged, or was not written by this run; a .pt file can run any code",
             where=checkpoint,
             mend="Take another checkpoint, or add --trust-weights if you know where it comes from.",
         )

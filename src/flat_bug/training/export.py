@@ -37,7 +37,7 @@ def export_run(run: Path, checkpoint: Path) -> Path:
     weights = export_checkpoint(checkpoint, exported_weights(run), run_card(run))
     card = read_card(weights)
     if card is not None:
-        # A digest in a card vouches for a checkpoint when somebody predicts with it.
+        # It says how large tiles and animals are when somebody predicts with the checkpoint.
         _write_card(checkpoint, card)
     return weights
 
@@ -46,7 +46,7 @@ def export_checkpoint(checkpoint: Path, output: Path, card: ModelCard) -> Path:
     """Export a checkpoint to ONNX, with its card beside it.
 
     Args:
-        checkpoint: An ultralytics checkpoint. It is a pickle, which can run any code: the caller vouches for it.
+        checkpoint: An ultralytics checkpoint. It is a pickle, which can run any code: the caller trusts it.
         output: The ``.onnx`` file to write.
         card: What is known of the weights; classes and digest are filled in here.
 

@@ -46,17 +46,17 @@ def train(tree: Path, settings: TrainSettings, *, command: str = "", trust_weigh
         tree: Folder that ``fb data prepare`` made.
         settings: How to train.
         command: The command line, for the record.
-        trust_weights: Open .pt files that the settings name although no run here wrote them; they can run any code.
+        trust_weights: Open .pt files that the settings name; they can run any code.
 
     Raises:
         MissingPartError: torch or ultralytics is not installed.
         DatasetError: The tree is not a prepared one, or nothing is in it to train on.
-        WeightsError: The model is a .pt file that nobody vouches for.
+        WeightsError: The model is a .pt file that is absent or not trusted.
         OutputError: The run folder cannot be written.
     """
     check_parts()
     for path in settings.weight_files():
-        check_trusted(path, trust_weights=trust_weights)
+        check_trusted(path, None, trust_weights=trust_weights)
     run = new_run_folder(Path(settings.project), settings.name)
     try:
         tiles = cut_tree(tree, run / "tiles", tile_settings(settings))
@@ -97,7 +97,7 @@ def resume(
     checkpoint = checkpoint or run / "weights" / "last.pt"
     if not checkpoint.is_file():
         raise RunError("no epoch of this run was saved", where=checkpoint, mend="Start it again without --resume.")
-    check_trusted(checkpoint, trust_weights=trust_weights)
+    check_trusted(checkpoint, run, trust_weights=trust_weights)
     tiles = read_tiles(run / "tiles", record["tiles"]) or _cut_again(
         run, Path(record["tree"]), record["tiles"], settings
     )
@@ -110,7 +110,7 @@ def resume(
             raise UsageError(
                 "this run has finished: the state of its optimiser is gone",
                 where=run,
-                mend=f"Start a new run from its weights: --model {run / 'weights' / 'best.pt'}",
+                mend=f"Start a new run from its weights: --model {run / 'weights' / 'best.pt'} --trust-weights",
             )
         return _finish(run)
     spent = _forget_epochs_after(run, done)
@@ -118,7 +118,8 @@ def resume(
     add_resumption(run, settings, changed, epoch=done, command=command)
     if done >= planned:
         return _finish(run)
-    card_path(exported_weights(run)).unlink(missing_ok=True)
+    for described in (exported_weights(run), run / "weights" / "best.pt", run / "weights" / "last.pt"):
+        card_path(described).unlink(missing_ok=True)  # soon it would describe something else
     for unfinished in (run / "weights").glob(".tmp-*"):  # a kill can leave a checkpoint half-written
         shutil.rmtree(unfinished)
     given = {"resume": str(checkpoint.resolve()), "epochs": planned}

@@ -194,7 +194,7 @@ def saved_epochs(checkpoint: Path) -> int | None:
     """Return how many epochs had been trained when a checkpoint was saved, or None if it was stripped at the end.
 
     Args:
-        checkpoint: A pickle, which can run any code: the caller vouches for it.
+        checkpoint: A pickle, which can run any code: the caller trusts it.
 
     Raises:
         WeightsError: The file is not a checkpoint.
