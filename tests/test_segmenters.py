@@ -15,10 +15,11 @@ from tests.conftest import SHARED
 from flat_bug.errors import MissingPartError, UsageError, WeightsError
 from flat_bug.files import sha256_of
 from flat_bug.imaging import open_image
+from flat_bug.segmenters import yolo
 from flat_bug.segmenters.base import ModelCard, TileInstances, card_path
 from flat_bug.segmenters.load import load_segmenter
 from flat_bug.segmenters.outlines import trace
-from flat_bug.segmenters.yolo import decode
+from flat_bug.segmenters.yolo import YoloSegmenter, check_output, decode
 
 TILE = 256
 CELL = 4
@@ -176,6 +177,9 @@ def test_a_network_that_suppresses_duplicates_itself() -> None:
     found = decode(predictions, prototypes, CARD, 0.2)
     np.testing.assert_allclose(found.boxes, [[70, 70, 130, 130]])
     assert trace(found)[0].area == pytest.approx(shape.area, rel=0.01)
+    predictions[0, 5] = 4
+    with pytest.raises(WeightsError, match="has 5 classes, its card names 1"):
+        check_output(predictions[None], prototypes[None], CARD)
 
 
 def test_prototypes_of_any_size() -> None:
@@ -184,6 +188,27 @@ def test_prototypes_of_any_size() -> None:
     prototypes = signed_distance(shape, (0, 0, TILE, TILE), (GRID * 2, GRID))[None]
     (outline,) = trace(decode(predictions, prototypes, CARD, 0.2))
     assert outline.area == pytest.approx(shape.area, rel=0.01)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_values_that_are_no_numbers_are_an_error_not_an_empty_image(part: int) -> None:
+    output = raw_output([(128, 128, 100, 100, 0.9)], [disc(128, 128, 100)])
+    output[part][-1, ..., 0] = np.nan
+    broken = YoloSegmenter(CARD, lambda tiles: [values[None] for values in output])
+    with pytest.raises(WeightsError, match="not numbers"):
+        broken.segment(np.zeros((1, TILE, TILE, 3), np.uint8), 0.2)
+
+
+def test_comparing_boxes_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    rows = [(*rng.uniform(60, 200, 2), *rng.uniform(40, 60, 2), rng.uniform(0.3, 1)) for _ in range(300)]
+    output = raw_output(rows, [disc(128, 128, 100)])
+    at_once = decode(*output, CARD, 0.2)
+    assert 20 < len(at_once) < 280
+    monkeypatch.setattr(yolo, "BLOCK", 7)
+    np.testing.assert_array_equal(decode(*output, CARD, 0.2).boxes, at_once.boxes)
+    few = decode(*output, CARD.model_copy(update={"max_detections": 10}), 0.2)
+    np.testing.assert_array_equal(few.boxes, at_once.boxes[:10])
 
 
 # Weight files
@@ -225,7 +250,7 @@ def write_network(
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"names": "{0: 'bee', 1: 'wasp'}", "stride": "32", "license": "MIT"})
+    helper.set_model_props(model, {"names": "{0: 'bee'}", "stride": "32", "license": "MIT"})
     onnx.save(model, path)
     return path
 
@@ -244,7 +269,7 @@ def test_any_number_of_tiles_whatever_batch_the_network_takes(tmp_path: Path, ba
 def test_a_network_without_a_card_describes_itself(tmp_path: Path) -> None:
     weights = write_network(tmp_path / "square.onnx")
     card = load_segmenter(weights).card
-    assert (card.name, card.tile, card.stride, card.classes) == ("square", 64, 32, ("bee", "wasp"))
+    assert (card.name, card.tile, card.stride, card.classes) == ("square", 64, 32, ("bee",))
     assert (card.licence, card.sha256, card.largest_object) == ("MIT", sha256_of(weights), 32)
 
 
@@ -262,6 +287,13 @@ def test_the_card_is_used_and_its_digest_verified(tmp_path: Path) -> None:
     assert "square.card.json" in caught.value.mend
 
 
+def test_a_card_of_other_classes(tmp_path: Path) -> None:
+    weights = write_network(tmp_path / "square.onnx")
+    card_path(weights).write_text(ModelCard(name="squares", tile=64, classes=("bee", "wasp")).model_dump_json())
+    with pytest.raises(WeightsError, match="has 1 classes, its card names 2"):
+        load_segmenter(weights).segment(np.zeros((1, 64, 64, 3), np.uint8), 0.3)
+
+
 def test_a_card_that_disagrees_with_the_graph(tmp_path: Path) -> None:
     weights = write_network(tmp_path / "square.onnx")
     card_path(weights).write_text(ModelCard(name="squares", tile=128).model_dump_json())
@@ -269,7 +301,9 @@ def test_a_card_that_disagrees_with_the_graph(tmp_path: Path) -> None:
         load_segmenter(weights)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"name": "no tile"}', '{"name": "x", "tile": -1}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"name": "no tile"}', '{"name": "x", "tile": -1}', '{"name": "x", "tile": 100}']
+)
 def test_a_broken_card(tmp_path: Path, text: str) -> None:
     weights = write_network(tmp_path / "square.onnx")
     card_path(weights).write_text(text)

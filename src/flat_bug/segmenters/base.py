@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 CARD_SUFFIX = ".card.json"
 """The card of ``model.onnx`` is ``model.card.json`` beside it."""
@@ -55,6 +55,12 @@ class ModelCard(BaseModel):
     created: str = ""
     scores: tuple[dict[str, str | float | int | None], ...] = ()
     notes: tuple[str, ...] = Field(default_factory=tuple)
+
+    @model_validator(mode="after")
+    def _tile_fits_stride(self) -> Self:
+        if self.tile % self.stride:
+            raise ValueError(f"tiles of {self.tile} px are no multiple of the stride, {self.stride}")
+        return self
 
 
 def card_path(weights: Path) -> Path:

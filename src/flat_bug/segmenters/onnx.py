@@ -9,7 +9,7 @@ import onnxruntime
 from flat_bug.errors import MissingPartError, UsageError, WeightsError
 from flat_bug.processors import usable_processors
 from flat_bug.segmenters.base import ModelCard, card_path
-from flat_bug.segmenters.yolo import YoloSegmenter
+from flat_bug.segmenters.yolo import Floats32, YoloSegmenter
 
 Provider = str | tuple[str, dict[str, str]]
 
@@ -35,7 +35,17 @@ def load_onnx(weights: Path, card: ModelCard | None, digest: str, device: str) -
         )
     checked, batch = describe(session, weights, card, digest)
     name = session.get_inputs()[0].name
-    return YoloSegmenter(checked, lambda tiles: session.run(None, {name: tiles})[:2], batch)
+
+    def run(tiles: Floats32) -> Sequence[Floats32]:
+        try:
+            outputs: list[Floats32] = session.run(None, {name: tiles})
+        except Exception as error:  # onnxruntime raises a dozen unrelated types
+            raise WeightsError(
+                f"onnxruntime cannot run the network: {str(error).splitlines()[0]}", where=weights
+            ) from error
+        return outputs[:2]
+
+    return YoloSegmenter(checked, run, batch)
 
 
 def describe(

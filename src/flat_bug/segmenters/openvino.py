@@ -40,6 +40,9 @@ def load_openvino(weights: Path, card: ModelCard | None, digest: str, device: st
     request: Any = compiled.create_infer_request()
 
     def run(tiles: Floats32) -> list[Floats32]:
-        return [np.array(output) for output in list(request.infer([tiles]).values())[:2]]
+        try:
+            return [np.array(output) for output in list(request.infer([tiles]).values())[:2]]
+        except RuntimeError as error:
+            raise WeightsError(f"OpenVINO cannot run the network: {error}", where=weights) from error
 
     return YoloSegmenter(checked, run, batch)

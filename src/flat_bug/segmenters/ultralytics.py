@@ -1,8 +1,9 @@
 """Run an ultralytics checkpoint with torch; needs the extra `train`.
 
-A checkpoint is a pickle: opening it can run any code, so it is opened only when someone vouches for it.
+A checkpoint is a pickle: opening it can run any code, so it is opened only when the user says so.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ def load_checkpoint(weights: Path, card: ModelCard | None, digest: str, device: 
         card: Its card; if there is none, one is made from what the checkpoint tells.
         digest: SHA-256 of the file.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        trusted: Someone vouches for the file.
+        trusted: The user wants the file to be opened, although it can run any code.
 
     Raises:
-        WeightsError: Nobody vouches for the file, or it does not hold a YOLO network that segments.
+        WeightsError: The file is not trusted, or does not hold a YOLO network that segments.
         MissingPartError: The extra `train` or the GPU is not there.
         UsageError: The device has an unknown name.
     """
@@ -75,10 +76,11 @@ def _place(device: str, has_gpu: bool) -> str:
 
 def _card_from_checkpoint(model: Any, checkpoint: dict[str, Any], name: str, digest: str) -> ModelCard:
     side = int((checkpoint.get("train_args") or {}).get("imgsz", SMALLEST_TILE))
+    stride = int(model.stride.max())
     return ModelCard(
         name=name,
-        tile=max(side, SMALLEST_TILE),
-        stride=int(model.stride.max()),
+        tile=math.ceil(max(side, SMALLEST_TILE) / stride) * stride,
+        stride=stride,
         classes=tuple(str(model.names[index]) for index in sorted(model.names)),
         largest_object=side if side < SMALLEST_TILE else side // 2,
         sha256=digest,

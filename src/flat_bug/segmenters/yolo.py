@@ -6,12 +6,15 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from flat_bug.errors import WeightsError
 from flat_bug.segmenters.base import ModelCard, TileInstances
 from flat_bug.segmenters.outlines import reach
 from flat_bug.suppression import keep_best
 
 BOX_OVERLAP = 0.7
 """Boxes of one class that overlap more than this (IoU) are one animal; less, since animals touch, may be two."""
+BLOCK = 1000
+"""So many boxes are compared at once: a network that sees animals everywhere would fill the memory with pairs."""
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -48,6 +51,7 @@ class YoloSegmenter:
         if missing:
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
         predictions, prototypes = sorted(self._run(batch), key=np.ndim)
+        check_output(predictions, prototypes, self.card)
         return list(zip(predictions, prototypes, strict=True))[: len(tiles)]
 
 
@@ -59,6 +63,32 @@ def normalised(tiles: npt.NDArray[np.uint8], card: ModelCard) -> npt.NDArray[np.
     if offset.any():
         batch -= offset[:, None, None]
     return batch
+
+
+def check_output(predictions: Floats32, prototypes: Floats32, card: ModelCard) -> None:
+    """Refuse what is not the output of the network that a card describes: it would be decoded to nonsense.
+
+    Raises:
+        WeightsError: The number of classes is another, or there are values that are no numbers.
+    """
+    # What is not a number is above no threshold: animals would be lost without a word.
+    if np.isnan(predictions).any() or np.isnan(prototypes).any():
+        raise WeightsError(
+            "the network puts out values that are not numbers", where=card.name, mend="Export it again, in float32."
+        )
+    coefficients, named = prototypes.shape[1], len(card.classes)
+    if _is_end_to_end(predictions[0], coefficients):
+        seen = int(predictions[..., 5].max(initial=0)) + 1
+        fits = seen <= named
+    else:
+        seen = predictions.shape[1] - 4 - coefficients
+        fits = seen == named
+    if not fits:
+        raise WeightsError(
+            f"the network has {seen} classes, its card names {named}",
+            where=card.name,
+            mend="Give the weights their own card.",
+        )
 
 
 def decode(predictions: Floats32, prototypes: Floats32, card: ModelCard, score_threshold: float) -> TileInstances:
@@ -73,14 +103,14 @@ def decode(predictions: Floats32, prototypes: Floats32, card: ModelCard, score_t
         score_threshold: Candidates at or below this are left out.
     """
     coefficients_per_mask = len(prototypes)
-    if predictions.shape[1] == 6 + coefficients_per_mask:
+    if _is_end_to_end(predictions, coefficients_per_mask):
         boxes, scores, classes, coefficients = _end_to_end(predictions, score_threshold)
     else:
         boxes, scores, classes, coefficients = _one_per_anchor(predictions, coefficients_per_mask, score_threshold)
     boxes = np.clip(boxes, 0, card.tile)
     best = np.argsort(-scores, kind="stable")
     best = best[(boxes[best, 2] > boxes[best, 0]) & (boxes[best, 3] > boxes[best, 1])]
-    kept = best[_without_duplicates(boxes[best], classes[best])][: card.max_detections]
+    kept = best[_best_boxes(boxes[best], classes[best], card.max_detections)]
     frames, masks = _box_masks(boxes[kept], coefficients[kept], prototypes, card.tile)
     # Fast sigmoids leave 0–1 by an ulp.
     confidences = np.clip(scores[kept].astype(np.float64), 0, 1)
@@ -88,6 +118,10 @@ def decode(predictions: Floats32, prototypes: Floats32, card: ModelCard, score_t
 
 
 _Candidates = tuple[npt.NDArray[np.float64], Floats32, npt.NDArray[np.int64], Floats32]
+
+
+def _is_end_to_end(predictions: Floats32, coefficients: int) -> bool:
+    return bool(predictions.shape[1] == 6 + coefficients)
 
 
 def _end_to_end(predictions: Floats32, score_threshold: float) -> _Candidates:
@@ -104,6 +138,18 @@ def _one_per_anchor(predictions: Floats32, coefficients: int, score_threshold: f
     scores = np.take_along_axis(class_rows, classes[:, None], axis=1)[:, 0]
     centres, halves = rows[:, :2].astype(np.float64), rows[:, 2:4].astype(np.float64) / 2
     return np.hstack([centres - halves, centres + halves]), scores, classes, rows[:, rows.shape[1] - coefficients :]
+
+
+def _best_boxes(boxes: npt.NDArray[np.float64], classes: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """Return the rows of the boxes to keep, at most so many, of boxes that come best first."""
+    kept = np.empty(0, np.int64)
+    for start in range(0, len(boxes), BLOCK):
+        # What is kept already comes first, so that it stays and suppresses what follows.
+        rows = np.concatenate([kept, np.arange(start, min(start + BLOCK, len(boxes)))])
+        kept = rows[_without_duplicates(boxes[rows], classes[rows])][:most]
+        if len(kept) == most:
+            break
+    return kept
 
 
 def _without_duplicates(boxes: npt.NDArray[np.float64], classes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
