@@ -1,5 +1,6 @@
 """From an image to its instances with a segmenter that is always right: what is left is what tiling does to them."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from tests.oracle import BLUE, RED, Oracle, draw
 
 import flat_bug
 from flat_bug.config import PredictSettings
-from flat_bug.errors import ImageError, UsageError
+from flat_bug.errors import ImageError, UsageError, WeightsError
 from flat_bug.files import sha256_of
 from flat_bug.instances.table import Instances
 from flat_bug.predict import Predictor, plan_tiles
+from flat_bug.segmenters.base import TileInstances
 
 AREA_TOLERANCE = 0.03
 """Stated tolerance of an outline's area when the grid moves; edges are antialiased over a pixel."""
@@ -63,7 +65,7 @@ def test_every_animal_once() -> None:
     assert (np.diff(instances.scores) <= 0).all()
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(dx=st.integers(0, 224), dy=st.integers(0, 224), overlap=st.integers(32, 120), batch=st.integers(1, 9))
 def test_grid_overlap_and_batch_change_nothing(dx: int, dy: int, overlap: int, batch: int) -> None:
     moved = np.pad(PICTURE, ((dy, 30), (dx, 30), (0, 0)), constant_values=255)
@@ -152,6 +154,17 @@ def test_a_truncated_image_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60_000])
     with pytest.raises(ImageError, match="cannot be read"):
         Predictor(Oracle())(path)
+
+
+def test_a_network_that_fails_leaves_no_thread_behind() -> None:
+    class Failing(Oracle):
+        def segment(self, tiles: npt.NDArray[np.uint8], score_threshold: float) -> list[TileInstances]:
+            raise WeightsError("the network broke")
+
+    before = threading.active_count()
+    with pytest.raises(WeightsError, match="broke"):
+        Predictor(Failing(), PredictSettings(batch_size=1))(PICTURE)
+    assert threading.active_count() == before
 
 
 def test_an_overlap_as_large_as_a_tile_is_refused() -> None:

@@ -110,7 +110,7 @@ def test_nothing_gives_nothing() -> None:
     assert len(join_all(NOTHING, 5)) == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(
     specs=st.lists(
         st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(15, 110), st.floats(0.3, 1), st.floats(0, 180)),
@@ -133,7 +133,7 @@ def test_moving_the_grid_or_changing_the_overlap_changes_nothing(
     expect(join_all(*look(moved, width=800 + dx, height=600 + dy, overlap=overlap)), moved)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_fragments_does_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -4,6 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,15 +20,11 @@ from flat_bug.imaging import LazyImage, open_image
 from flat_bug.instances.table import Instances, Provenance
 from flat_bug.pyramid.fragments import Animals, Fragments, concatenate
 from flat_bug.pyramid.stitch import stitch
-from flat_bug.pyramid.tiling import Tile, levels, tiles
+from flat_bug.pyramid.tiling import OVERLAP_SHARE, PADDING, Tile, levels, scaled_size, tiles
 from flat_bug.segmenters.base import ModelCard, Segmenter, TileInstances
 from flat_bug.segmenters.load import load_segmenter
 from flat_bug.segmenters.outlines import clip, trace
 
-OVERLAP_SHARE = 8
-"""By default neighbouring tiles share the tile's side divided by this."""
-PADDING = 114
-"""Grey outside the image: what ultralytics pads with in training."""
 AHEAD = 2
 """So many batches are read before the network asks for them, and as many may wait for their outlines."""
 EVIDENCE = 0.5
@@ -59,7 +56,7 @@ class Predictor:
             model: A weight file or a segmenter; by default the weights that come with flat-bug.
             settings: How an image is turned into instances.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-            trust_weights: Open a ``.pt`` file, which can run any code, although no card vouches for it.
+            trust_weights: Open a ``.pt`` file, which can run any code.
 
         Raises:
             WeightsError: The weights cannot be used.
@@ -90,11 +87,10 @@ class Predictor:
             ImageError: The image cannot be read.
         """
         opened = open_image(image)
-        scale = self.settings.scale_before
-        size = max(1, round(opened.width * scale)), max(1, round(opened.height * scale))
+        size = scaled_size(opened.width, opened.height, self.settings.scale_before)
         planned = plan_tiles(*size, self.card, self.settings)
         found: list[Fragments] = []
-        for done, fragments in self._fragments(opened, size, planned):
+        for done, fragments in self._fragments(opened, planned):
             found.append(fragments)
             if on_progress is not None:
                 on_progress(done, len(planned))
@@ -107,9 +103,7 @@ class Predictor:
         )
         return self._instances(animals, opened, size, _provenance(image, self.card, self.settings))
 
-    def _fragments(
-        self, image: LazyImage, size: tuple[int, int], planned: tuple[Tile, ...]
-    ) -> Iterator[tuple[int, Fragments]]:
+    def _fragments(self, image: LazyImage, planned: tuple[Tile, ...]) -> Iterator[tuple[int, Fragments]]:
         """Yield the number of tiles done and what the latest batch shows; the network waits for nothing else."""
         step, threshold = self.settings.batch_size, max(EVIDENCE * self.settings.score_threshold, LEAST_SCORE)
         batches = [range(at, min(at + step, len(planned))) for at in range(0, len(planned), step)]
@@ -125,7 +119,7 @@ class Predictor:
             ]
             return batch.stop, concatenate(rows)
 
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as tracer:
+        with _worker() as reader, _worker() as tracer:
             arrays = _ahead(reader, read, batches)
             segmented = ((batch, self.segmenter.segment(array, threshold)) for batch, array in arrays)
             yield from _ahead(tracer, outline, segmented)
@@ -215,6 +209,16 @@ def _provenance(image: str | Path | npt.NDArray[np.uint8], card: ModelCard, sett
         settings=settings.model_dump(mode="json"),
         flat_bug_version=flat_bug.__version__,
     )
+
+
+@contextmanager
+def _worker() -> Iterator[ThreadPoolExecutor]:
+    """Give a thread; what waits for it when an error or Ctrl-C comes is not begun any more."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _ahead(pool: ThreadPoolExecutor, function: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:

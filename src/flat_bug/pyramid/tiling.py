@@ -7,6 +7,10 @@ import numpy as np
 
 STEP = 1.5
 """A level is this many times smaller than the one before."""
+OVERLAP_SHARE = 8
+"""By default neighbouring tiles share the tile's side divided by this."""
+PADDING = 114
+"""Grey outside the image: what ultralytics pads with in training."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,14 @@ def levels(width: int, height: int, coarsest: int, *, single: bool = False) -> t
     found = [Level(1.0, width, height, (1.0, 1.0))]
     while not single and max(found[-1].width, found[-1].height) > coarsest:
         scale = STEP ** -len(found)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
+        size = scaled_size(width, height, scale)
         found.append(Level(scale, *size, (width / size[0], height / size[1])))
     return tuple(found)
+
+
+def scaled_size(width: int, height: int, scale: float) -> tuple[int, int]:
+    """Return the size of an image at a scale, in whole pixels."""
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def tiles(level: Level, side: int, overlap: int) -> tuple[Tile, ...]:

@@ -22,12 +22,11 @@ from flat_bug.files import cannot_write, sha256_of, write_json, write_text
 from flat_bug.imaging.lazy import LazyImage, open_image
 from flat_bug.processors import usable_processors
 from flat_bug.progress import track
-from flat_bug.training.tiles import Tile, TileSettings, choose, level_size, one_ring, tiles_of
+from flat_bug.pyramid.tiling import PADDING, scaled_size
+from flat_bug.training.tiles import Tile, TileSettings, choose, one_ring, tiles_of
 
 logger = logging.getLogger(__name__)
 
-PADDING = 114
-"""Grey of everything outside the image; the network has learnt that nothing is there."""
 JPEG_QUALITY = 94
 FEW_TILES = 64
 """Most tiles to validate on where validation says little, because they show training images."""
@@ -255,7 +254,7 @@ def _cut_image(job: Job, folder: Path, split: str) -> list[CutTile]:
 
 
 def _pixels(source: LazyImage, tile: Tile) -> npt.NDArray[np.uint8]:
-    size = level_size(source.width, source.height, tile.scale)
+    size = scaled_size(source.width, source.height, tile.scale)
     left, top = max(0, tile.x), max(0, tile.y)
     width, height = min(tile.side, size[0] - left), min(tile.side, size[1] - top)
     pixels = np.full((tile.side, tile.side, 3), PADDING, np.uint8)

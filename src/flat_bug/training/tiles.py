@@ -12,6 +12,7 @@ import numpy.typing as npt
 import shapely
 
 from flat_bug.config import Settings
+from flat_bug.pyramid.tiling import OVERLAP_SHARE, offsets, scaled_size
 
 SMALLEST_SIZE = 5.0
 """sqrt(w x h) of a box, in tile pixels, below which an animal is not labelled."""
@@ -82,9 +83,7 @@ def tile_starts(length: int, side: int) -> list[int]:
     """
     if length <= side:
         return [-((side - length) // 2)]
-    overlap = side // 8
-    count = -(-(length - overlap) // (side - overlap))
-    return [int(start) for start in np.linspace(0, length - side, count).round()]
+    return offsets(length, side, side // OVERLAP_SHARE)
 
 
 def tiles_of(
@@ -105,7 +104,7 @@ def tiles_of(
     """
     width, height = size
     for scale in level_scales(width, height, side, step):
-        level_width, level_height = level_size(width, height, scale)
+        level_width, level_height = scaled_size(width, height, scale)
         factors = np.array([level_width / width, level_height / height])
         scaled = shapely.transform(polygons, lambda points, factors=factors: points * factors)
         tree = shapely.STRtree(scaled)
@@ -114,11 +113,6 @@ def tiles_of(
                 near = np.sort(tree.query(shapely.box(x, y, x + side, y + side)))
                 outlines, unlabelled = _label(scaled[near], crowd[near], (x, y), side)
                 yield Tile(scale, x, y, side, outlines, unlabelled)
-
-
-def level_size(width: int, height: int, scale: float) -> tuple[int, int]:
-    """Return the size in pixels of the level of an image at a scale."""
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _label(
