@@ -15,7 +15,7 @@ from flat_bug.segmenters.base import ModelCard, card_path
 from flat_bug.segmenters.load import load_segmenter
 from flat_bug.training.environment import check_parts, isolate
 
-pytestmark = pytest.mark.train
+pytestmark = [pytest.mark.train, pytest.mark.slow]
 Arrays = list[npt.NDArray[np.float32]]
 
 NETWORK = """
@@ -77,8 +77,7 @@ def torch_says(checkpoint: Path, batch: npt.NDArray[np.float32]) -> Arrays:
         return [output.numpy() for output in model.eval()(torch.from_numpy(batch))[0]]
 
 
-@pytest.mark.parametrize("side", [64, 96, 160])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("side", "count"), [(64, 1), (160, 2)])
 def test_the_network_answers_as_torch_does_whatever_the_size_and_number_of_tiles(
     checkpoint: Path, weights: Path, side: int, count: int
 ) -> None:

@@ -417,6 +417,7 @@ def test_ultralytics_checkpoints(tmp_path: Path) -> None:
 
 
 @pytest.mark.train
+@pytest.mark.slow
 def test_a_pickle_that_is_no_checkpoint(tmp_path: Path) -> None:
     pytest.importorskip("ultralytics")
     import torch

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import onnx
 import pytest
-import torch
 from tests.conftest import missing
 from tests.spots import fb, spots
 
@@ -22,12 +21,11 @@ from flat_bug.files import sha256_of, write_text
 from flat_bug.predict import Predictor
 from flat_bug.segmenters.base import card_path
 from flat_bug.segmenters.load import load_segmenter
-from flat_bug.training.checkpoints import remember_checkpoints, written_checkpoints
+from flat_bug.training.checkpoints import check_trusted, remember_checkpoints, written_checkpoints
 from flat_bug.training.cutting import cut_tree, read_tiles
 from flat_bug.training.environment import check_parts
 from flat_bug.training.record import read_record
 from flat_bug.training.tiles import TileSettings
-from flat_bug.training.train import resume
 
 pytestmark = pytest.mark.train
 
@@ -69,7 +67,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def killed(workshop: Path) -> Path:
-    """Return the folder of a run that was killed in its second epoch."""
+    """Return the folder of a run that was killed in its second epoch; all tests of it are slow."""
     words = ["train", "-d", workshop / "fb_yolo", "-c", workshop / "config.yaml"]
     with (workshop / "log.txt").open("wb") as log:
         program = "import sys; from flat_bug.cli.main import main; main(sys.argv[1:])"
@@ -93,12 +91,16 @@ def finished(workshop: Path, killed: Path) -> Path:
     return killed
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_a_whole_checkpoint_that_it_knows(killed: Path) -> None:
     assert sha256_of(killed / "weights" / "epoch0.pt") in written_checkpoints(killed)
     assert read_record(killed)["data"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(finished: Path) -> None:
+    import torch
+
     rows = list(csv.DictReader((finished / "results.csv").read_text().splitlines()))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
     steps = []
@@ -111,6 +113,7 @@ def test_a_killed_run_goes_on_where_it_was(finished: Path) -> None:
     assert resumption["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_what_comes_out_predicts(finished: Path) -> None:
     weights = finished / "weights" / "tiny.onnx"
     segmenter = load_segmenter(weights)
@@ -120,6 +123,7 @@ def test_what_comes_out_predicts(finished: Path) -> None:
     assert (instances.width, instances.height) == (150, 100)
 
 
+@pytest.mark.slow
 def test_the_card_says_what_was_trained_on_and_names_no_folder_of_this_machine(finished: Path, workshop: Path) -> None:
     text = card_path(finished / "weights" / "tiny.onnx").read_text()
     card = json.loads(text)
@@ -132,30 +136,33 @@ def test_the_card_says_what_was_trained_on_and_names_no_folder_of_this_machine(f
     assert {"names", "stride", "task", "imgsz"} <= set(properties)
 
 
-def test_checkpoints_are_opened_only_on_request(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.slow
+def test_its_checkpoints_predict_only_on_request(finished: Path) -> None:
     best = finished / "weights" / "best.pt"
     with pytest.raises(WeightsError, match="can run any code"):
         load_segmenter(best)
     assert load_segmenter(best, trust_weights=True).card.largest_object == 64
-    assert fb("train", "-d", tmp_path, "--model", best, "--project", tmp_path / "runs") == 2
-    assert "--trust-weights" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_goes_on_from_no_checkpoint_of_another_run(finished: Path, tmp_path: Path) -> None:
-    """Another run says itself what it has written, which is no reason to open it."""
-    other = tmp_path / "other"
+def test_what_a_run_has_noted_opens_its_checkpoints_for_nothing_but_going_on_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever sends a checkpoint can send a folder that says that it wrote it."""
+    other, mine = tmp_path / "other", tmp_path / "mine"
     (other / "weights").mkdir(parents=True)
     strange = other / "weights" / "last.pt"
     strange.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "owned").encode() + b"'\ntR.")
     remember_checkpoints(other, [sha256_of(strange)])
+    check_trusted(strange, other, trust_weights=False)
     with pytest.raises(WeightsError, match="not written by this run"):
-        resume(finished, strange)
+        check_trusted(strange, mine, trust_weights=False)
+    assert fb("train", "-d", tmp_path, "--model", strange, "--project", tmp_path / "runs") == 2
+    assert "--trust-weights" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_is_left_as_it_is(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sha256_of(finished / "weights" / "tiny.onnx")
     assert fb("train", "-r", finished) == 0
@@ -165,11 +172,13 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(finished: Path, capsys: pyt
     assert sha256_of(finished / "weights" / "tiny.onnx") == before
 
 
+@pytest.mark.slow
 def test_only_some_settings_can_change_when_a_run_goes_on(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fb("train", "-r", finished, "--lr0", "0.5") == 2
     assert "'lr0' cannot change from 0.002 to 0.5" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = (finished / "weights" / "epoch1.pt").read_bytes()
     damaged = finished / "weights" / "damaged.pt"
