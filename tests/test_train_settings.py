@@ -88,6 +88,17 @@ def test_an_impossible_value_is_refused(values: dict[str, object], says: str) ->
         TrainSettings.from_mapping(values)
 
 
+@pytest.mark.parametrize("key", ["model", "pretrained", "distill_model"])
+@pytest.mark.parametrize("name", ["best.pt", "best.PT", "yolo11n-seg"])
+def test_whatever_ultralytics_opens_as_a_checkpoint_is_known_before(key: str, name: str) -> None:
+    assert TrainSettings.from_mapping({key: name}).weight_files() == [Path(name)]
+
+
+@pytest.mark.parametrize("values", [{}, {"model": "own-seg.yaml"}, {"pretrained": False}, {"pretrained": True}])
+def test_architectures_and_switches_are_no_checkpoints(values: dict[str, object]) -> None:
+    assert TrainSettings.from_mapping(values).weight_files() == []
+
+
 def test_values_on_the_command_line_are_yaml(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("epochs: 7\nbatch: 3\n")
     given = _given(

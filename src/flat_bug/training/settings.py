@@ -73,9 +73,12 @@ class TrainSettings(Settings):
         }
 
     def weight_files(self) -> list[Path]:
-        """Return the checkpoints (.pt) that training would open: pickles, which can run any code."""
-        named = (self.model, self.ultralytics.get("pretrained"), self.ultralytics.get("distill_model"))
-        return [Path(name) for name in named if isinstance(name, str) and name.endswith(".pt")]
+        """Return the files that training would open as checkpoints: pickles, which can run any code."""
+        named = [self.ultralytics.get("pretrained"), self.ultralytics.get("distill_model")]
+        # Not only what ends in ".pt": ultralytics opens "x.PT", too, and takes "yolo11n-seg" for a file in this folder.
+        if Path(self.model).suffix not in (".yaml", ".yml"):
+            named.append(self.model)
+        return [Path(name) for name in named if isinstance(name, str)]
 
     @field_validator("fb_max_instances", "fb_max_images", "fb_samples_per_epoch")
     @classmethod
