@@ -80,7 +80,9 @@ IGNORED = "(ignored)"
 class PredictSettings(Settings):
     """How one image is turned into instances."""
 
-    score_threshold: float = Field(0.2, ge=0, le=1, description="Keep instances that score above this.")
+    score_threshold: float | None = Field(
+        None, ge=0, le=1, description="Keep instances that score above this; by default what the model's card says."
+    )
     overlap_threshold: float = Field(
         0.2, gt=0, le=1, description="Two instances that overlap more than this are one animal."
     )

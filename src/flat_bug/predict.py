@@ -65,7 +65,10 @@ class Predictor:
         if model is None or isinstance(model, str | Path):
             model = load_segmenter(model, device, trust_weights)
         self.segmenter = model
-        self.settings = settings or PredictSettings()
+        chosen = settings or PredictSettings()
+        self.score_threshold = model.card.score_threshold if chosen.score_threshold is None else chosen.score_threshold
+        # Two cards may differ in nothing else, and what they lead to must not be taken for the same.
+        self.settings = chosen.model_copy(update={"score_threshold": self.score_threshold})
 
     @property
     def card(self) -> ModelCard:
@@ -97,7 +100,7 @@ class Predictor:
         animals = stitch(
             concatenate(found),
             levels=len({tile.level for tile in planned}),
-            score_threshold=self.settings.score_threshold,
+            score_threshold=self.score_threshold,
             overlap_threshold=self.settings.overlap_threshold,
             metric=self.settings.overlap_metric,
         )
@@ -105,7 +108,7 @@ class Predictor:
 
     def _fragments(self, image: LazyImage, planned: tuple[Tile, ...]) -> Iterator[tuple[int, Fragments]]:
         """Yield the number of tiles done and what the latest batch shows; the network waits for nothing else."""
-        step, threshold = self.settings.batch_size, max(EVIDENCE * self.settings.score_threshold, LEAST_SCORE)
+        step, threshold = self.settings.batch_size, max(EVIDENCE * self.score_threshold, LEAST_SCORE)
         batches = [range(at, min(at + step, len(planned))) for at in range(0, len(planned), step)]
 
         def read(batch: range) -> tuple[range, npt.NDArray[np.uint8]]:

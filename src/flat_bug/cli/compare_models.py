@@ -64,7 +64,7 @@ class ScoringOptions:
 
     Attributes:
         config: Settings of the prediction in YAML; keys of flat-bug 1.x are understood.
-        score_threshold: Keep animals that score above this; 0.2 by default.
+        score_threshold: Keep animals that score above this; by default what each model's card says.
         iou_type: Compare outlines, which is the default, or boxes.
         iou_threshold: Least overlap of a prediction with its animal, 0.5 by default.
         min_size: Smaller objects do not count; sqrt(width x height) of the box in pixels, 32 by default.

@@ -60,7 +60,7 @@ class ModelOptions:
         device: auto (the default), cpu, cuda, or cuda:1 (or just 1).
         dtype: Taken for the sake of flat-bug 1.x: the network runs in float32, whatever is asked for.
         config: YAML file with settings; the options below come before it.
-        score_threshold: Keep animals that score above this; 0.2 by default.
+        score_threshold: Keep animals that score above this; by default what the model's card says.
         scale_before: Scale each image by this before everything else; 1 by default.
         single_scale: Look at the native scale only: faster, but misses animals larger than a tile.
         nms_metric: How the overlap of two outlines is measured: over their union (the default), or the smaller one.

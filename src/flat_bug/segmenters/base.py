@@ -26,6 +26,7 @@ class ModelCard(BaseModel):
         largest_object: Longest side in tile pixels above which an animal was not seen in training; the pyramid goes
             down until the whole image is no longer than this.
         max_detections: Most detections per tile.
+        score_threshold: Instances that score above this are kept unless the user says otherwise.
         sha256: Digest of the weight file.
         licence: Licence of the weights.
         description: What it is, one paragraph.
@@ -47,6 +48,7 @@ class ModelCard(BaseModel):
     smallest_object: float = 4.0
     largest_object: PositiveInt = 1024
     max_detections: PositiveInt = 1000
+    score_threshold: float = Field(0.2, ge=0, le=1)
     sha256: str = ""
     licence: str = "unknown"
     description: str = ""
