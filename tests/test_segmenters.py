@@ -190,12 +190,13 @@ def test_prototypes_of_any_size() -> None:
     assert outline.area == pytest.approx(shape.area, rel=0.01)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("part", [0, 1])
-def test_values_that_are_no_numbers_are_an_error_not_an_empty_image(part: int) -> None:
+def test_values_that_are_not_finite_are_an_error_not_an_empty_image(part: int, value: float) -> None:
     output = raw_output([(128, 128, 100, 100, 0.9)], [disc(128, 128, 100)])
-    output[part][-1, ..., 0] = np.nan
+    output[part][-1, ..., 0] = value
     broken = YoloSegmenter(CARD, lambda tiles: [values[None] for values in output])
-    with pytest.raises(WeightsError, match="not numbers"):
+    with pytest.raises(WeightsError, match="not finite"):
         broken.segment(np.zeros((1, TILE, TILE, 3), np.uint8), 0.2)
 
 

@@ -69,12 +69,12 @@ def check_output(predictions: Floats32, prototypes: Floats32, card: ModelCard) -
     """Refuse what is not the output of the network that a card describes: it would be decoded to nonsense.
 
     Raises:
-        WeightsError: The number of classes is another, or there are values that are no numbers.
+        WeightsError: The number of classes is another, or there are values that are not finite.
     """
     # What is not a number is above no threshold: animals would be lost without a word.
-    if np.isnan(predictions).any() or np.isnan(prototypes).any():
+    if not (np.isfinite(predictions).all() and np.isfinite(prototypes).all()):
         raise WeightsError(
-            "the network puts out values that are not numbers", where=card.name, mend="Export it again, in float32."
+            "the network puts out values that are not finite", where=card.name, mend="Export it again, in float32."
         )
     coefficients, named = prototypes.shape[1], len(card.classes)
     if _is_end_to_end(predictions[0], coefficients):
