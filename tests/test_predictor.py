@@ -113,6 +113,14 @@ def test_a_threshold_that_nothing_reaches() -> None:
     assert len(Predictor(Oracle(), PredictSettings(score_threshold=0.9999))(PICTURE)) == 0
 
 
+def test_the_card_says_which_scores_are_kept_unless_somebody_else_does() -> None:
+    oracle = Oracle()
+    oracle.card = oracle.card.model_copy(update={"score_threshold": 0.95})
+    picture = draw(90, 80, [(beetle(45, 40, 60, 30, 10), RED)])
+    assert len(Predictor(oracle)(picture)) == 0
+    assert len(Predictor(oracle, PredictSettings(score_threshold=0.5))(picture)) == 1
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 2000), (2000, 3), (256, 256), (257, 100), (128, 128)])
 def test_images_without_animals_of_any_shape(size: tuple[int, int]) -> None:
     instances = Predictor(Oracle())(np.full((size[1], size[0], 3), 255, np.uint8))
@@ -141,7 +149,8 @@ def test_provenance_tells_where_a_table_comes_from(tmp_path: Path) -> None:
     provenance = predictor(path).provenance
     assert provenance.image_sha256 == sha256_of(path)
     assert provenance.weights_name == predictor.card.name
-    assert PredictSettings.model_validate(provenance.settings) == chosen
+    # With the threshold that was used, which comes from the card.
+    assert PredictSettings.model_validate(provenance.settings) == chosen.model_copy(update={"score_threshold": 0.2})
     assert provenance.flat_bug_version == flat_bug.__version__
     of_array = predictor(PICTURE).provenance.image_sha256
     assert of_array == predictor(PICTURE.copy()).provenance.image_sha256 != provenance.image_sha256
