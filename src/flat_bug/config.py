@@ -89,8 +89,9 @@ class PredictSettings(Settings):
     overlap_metric: Literal["IoU", "IoS"] = Field(
         "IoU", description="Overlap over the union, or over the smaller of the two."
     )
-    minimum_tile_overlap: int | None = Field(
-        None, ge=0, description="Least overlap of neighbouring tiles, in level pixels; by default an eighth of a tile."
+    # Without a shared zone nothing tells that two halves are one animal.
+    minimum_tile_overlap: PositiveInt | None = Field(
+        None, description="Least overlap of neighbouring tiles, in level pixels; by default an eighth of a tile."
     )
     edge_case_margin: PositiveInt = Field(
         16, description="An outline nearer than this to an inner tile edge, in level pixels, may be cut by it."

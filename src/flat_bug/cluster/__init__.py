@@ -1,1 +1,0 @@
-"""SLURM: profiles, environment, submission, observation."""
