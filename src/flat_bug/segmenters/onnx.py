@@ -109,7 +109,7 @@ def _tile_of(session: onnxruntime.InferenceSession, weights: Path) -> int | None
         raise WeightsError(
             "the network does not segment instances as YOLO does",
             where=weights,
-            mend="Export a -seg model: `fb model export`.",
+            mend="Give a -seg model, as `fb train` exports it.",
         )
     # An axis that takes any size has a name instead of a number.
     if shape[2] != shape[3] and all(isinstance(side, int) for side in shape[2:]):

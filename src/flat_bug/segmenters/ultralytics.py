@@ -34,7 +34,7 @@ def load_checkpoint(weights: Path, card: ModelCard | None, digest: str, device: 
         raise WeightsError(
             "a .pt file can run any code when it is opened",
             where=weights,
-            mend="If you know where it comes from, add --trust-weights; better, export it once: `fb model export`.",
+            mend="If you know where it comes from, add --trust-weights; better, use its .onnx.",
         )
     try:
         import torch  # noqa: PLC0415  # takes seconds, and is an extra
