@@ -1,11 +1,14 @@
 """What tests share: real images where they are present, and the rule that CI skips no test for want of a part."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from flat_bug.training.environment import PARTS
 
 # A busy machine is no reason for a test to fail.
 settings.register_profile("flat-bug", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,6 +22,19 @@ def missing(part: str) -> NoReturn:
     if os.environ.get("FLAT_BUG_REQUIRE_ALL") == "1":
         pytest.fail(f"{part} is required here")
     pytest.skip(f"needs {part}")
+
+
+def needs(module: str, extra: str) -> None:
+    """Skip or fail a test where a module of one of our extras is not installed."""
+    if find_spec(module) is None:
+        missing(f"the extra {extra}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Ask for the parts of a marked test before its fixtures use them."""
+    if item.get_closest_marker("train"):
+        for part in PARTS:
+            needs(part, "train")
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,11 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto
-from tests.conftest import missing
 
-from flat_bug.errors import MissingPartError, WeightsError
+from flat_bug.errors import WeightsError
 from flat_bug.segmenters.base import ModelCard, card_path
 from flat_bug.segmenters.load import load_segmenter
-from flat_bug.training.environment import check_parts, isolate
+from flat_bug.training.environment import isolate
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 Arrays = list[npt.NDArray[np.float32]]
@@ -34,10 +33,6 @@ head:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a checkpoint as ultralytics leaves it, of a network with random weights."""
-    try:
-        check_parts()
-    except MissingPartError:
-        missing("the extra train")
     folder = tmp_path_factory.mktemp("checkpoint")
     isolate(folder / "config")
     import torch

@@ -190,7 +190,8 @@ class TestTree:
     @pytest.mark.train
     def test_ultralytics_reads_it_from_anywhere(self, source, output, tmp_path, monkeypatch):
         monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path / "settings"))
-        data = pytest.importorskip("ultralytics.data")
+        from ultralytics import data
+
         other = [40, 0, 64, 0, 64, 48]
         annotations = [animal(1), animal(2, segmentation=[other])]
         write_dataset(source / "moths", [image_of(1, "a.jpg"), image_of(2, "b.jpg")], annotations)

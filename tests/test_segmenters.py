@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from tests.conftest import SHARED
+from tests.conftest import SHARED, needs
 
 from flat_bug.errors import MissingPartError, UsageError, WeightsError
 from flat_bug.files import sha256_of
@@ -373,7 +373,7 @@ def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_openvino_sees_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
+    needs("openvino", "openvino")
     weights = write_network(tmp_path / "square.onnx")
     tiles = np.full((3, 64, 64, 3), 200, np.uint8)
     ours, theirs = (load_segmenter(weights, device).segment(tiles, 0.3) for device in ("cpu", "openvino"))
@@ -399,7 +399,6 @@ def test_a_pickle_is_not_opened_for_nothing(tmp_path: Path, with_card: bool) -> 
 @pytest.mark.train
 @pytest.mark.slow
 def test_ultralytics_checkpoints(tmp_path: Path) -> None:
-    pytest.importorskip("ultralytics")
     import torch
     from ultralytics.nn.tasks import SegmentationModel
 
@@ -420,7 +419,6 @@ def test_ultralytics_checkpoints(tmp_path: Path) -> None:
 @pytest.mark.train
 @pytest.mark.slow
 def test_a_pickle_that_is_no_checkpoint(tmp_path: Path) -> None:
-    pytest.importorskip("ultralytics")
     import torch
 
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")

@@ -11,19 +11,17 @@ from pathlib import Path
 
 import onnx
 import pytest
-from tests.conftest import missing
 from tests.spots import fb, spots
 
 from flat_bug.datasets.prepare import prepare
 from flat_bug.datasets.synth import synthesize
-from flat_bug.errors import MissingPartError, WeightsError
+from flat_bug.errors import WeightsError
 from flat_bug.files import sha256_of, write_text
 from flat_bug.predict import Predictor
 from flat_bug.segmenters.base import card_path
 from flat_bug.segmenters.load import load_segmenter
 from flat_bug.training.checkpoints import check_trusted, remember_checkpoints, written_checkpoints
 from flat_bug.training.cutting import cut_tree, read_tiles
-from flat_bug.training.environment import check_parts
 from flat_bug.training.record import read_record
 from flat_bug.training.tiles import TileSettings
 
@@ -47,10 +45,6 @@ EPOCHS = 3
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a prepared tree of two datasets and a configuration for a tiny network."""
-    try:
-        check_parts()
-    except MissingPartError:
-        missing("the extra train")
     folder = tmp_path_factory.mktemp("workshop")
     synthesize(folder / "pre-pro", images=4, size=(200, 160), datasets=["sticky_card", "scanner-tray"], jobs=1)
     prepare(folder / "pre-pro", folder / "fb_yolo", validation=0.4)

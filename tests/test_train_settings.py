@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.conftest import missing
 
 from flat_bug.cli.train import _given
 from flat_bug.errors import ConfigError, MissingPartError, UsageError
-from flat_bug.training.environment import check_parts
 from flat_bug.training.sampling import BalancedSampler, dataset_weights
 from flat_bug.training.settings import DEFAULTS, TrainSettings
 
@@ -31,14 +29,6 @@ fb_exclude_datasets: [AMI, BIODISCOVER]
 fb_custom_eval: false
 fb_custom_eval_num_images: -1
 """
-
-
-@pytest.fixture(autouse=True)
-def _parts() -> None:
-    try:
-        check_parts()
-    except MissingPartError:
-        missing("the extra train")
 
 
 def test_a_configuration_of_existing_flat_bug_is_understood(tmp_path: Path) -> None:
