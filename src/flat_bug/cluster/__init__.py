@@ -1,0 +1,1 @@
+"""Experiments on a SLURM cluster: profile, environment, submission, observation, rehearsal."""
