@@ -1,0 +1,114 @@
+"""The one place that runs Slurm's commands: argument lists, a time limit, and an environment of our choice."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from flat_bug.errors import MissingPartError
+
+TIMEOUT = 60.0
+"""Slurm's own commands give up after about 30 s without a controller."""
+
+_SILENT = re.compile(
+    r"unable to contact slurm controller|could not establish a configuration source|unable to process configuration"
+    r"|connect failure|connection (refused|timed out)|socket timed out|sending persistconn init message failed"
+    r"|problem talking to the database|zero bytes were transmitted",
+    re.IGNORECASE,
+)
+_PREFIX = re.compile(r"^(sbatch|squeue|sacct|sacctmgr|scancel|scontrol|sinfo|srun): (error|fatal|warning): ")
+# Those of a surrounding job, and of a login script, take precedence over the header of a job that is submitted.
+_KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
+
+
+class SchedulerError(MissingPartError):
+    """A command of Slurm failed; the text is the first line of what it said."""
+
+
+class SchedulerSilentError(SchedulerError):
+    """Slurm is not here, or does not answer: nothing follows about jobs, and the same may work later."""
+
+
+def is_available() -> bool:
+    """Return whether jobs can be submitted from this machine."""
+    return shutil.which("sbatch") is not None
+
+
+def run_command(words: Sequence[str], *, timeout: float = TIMEOUT, stdin: str | None = None) -> str:
+    """Run a command of Slurm and return what it printed.
+
+    Args:
+        words: The command and its arguments; no shell sees them.
+        timeout: Seconds to wait for it.
+        stdin: Text for its standard input.
+
+    Raises:
+        SchedulerSilentError: The command is not here, or the controller does not answer.
+        SchedulerError: The command failed.
+    """
+    return _run(words, timeout, stdin).stdout
+
+
+def try_submission(script: str, *, timeout: float = TIMEOUT) -> str:
+    """Ask Slurm whether it would take a job, without submitting it, and return when and where it would start.
+
+    Args:
+        script: The batch script; only its header matters.
+        timeout: Seconds to wait for the answer.
+
+    Raises:
+        SchedulerSilentError: The command is not here, or the controller does not answer.
+        SchedulerError: Slurm would refuse the job.
+    """
+    answer = _run(["sbatch", "--test-only"], timeout, script).stderr
+    return next(
+        (line.removeprefix("sbatch: ") for line in answer.splitlines() if "to start at" in line), answer.strip()
+    )
+
+
+def clean_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment for a command of Slurm: without what the job that we may be part of asked for."""
+    values = os.environ if environment is None else environment
+    return {
+        name: value
+        for name, value in values.items()
+        if name in _KEPT or not name.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_"))
+    }
+
+
+def _run(words: Sequence[str], timeout: float, stdin: str | None) -> "subprocess.CompletedProcess[str]":
+    command = words[0]
+    try:
+        done = subprocess.run(
+            words,
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            env=clean_environment(),
+            timeout=timeout,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        raise SchedulerSilentError(
+            f"Slurm's command {command} is not here",
+            mend="Run this on a login node of the cluster.",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise SchedulerSilentError(
+            f"the scheduler did not answer within {timeout:g} s", where=command, mend="Try again in some minutes."
+        ) from error
+    if done.returncode != 0:
+        raise _error_of(command, done)
+    return done
+
+
+def _error_of(command: str, done: "subprocess.CompletedProcess[str]") -> SchedulerError:
+    lines = [_PREFIX.sub("", line.strip()) for line in done.stderr.splitlines() if line.strip()]
+    first = lines[0] if lines else f"{command} ended with exit code {done.returncode} and said nothing"
+    if _SILENT.search(done.stderr):
+        return SchedulerSilentError(
+            f"the scheduler does not answer: {first}", where=command, mend="Try again in some minutes."
+        )
+    return SchedulerError(first, where=command)
