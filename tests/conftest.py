@@ -1,6 +1,7 @@
 """What tests share: real images where they are present, and the rule that CI skips no test for want of a part."""
 
 import os
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -8,6 +9,9 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
+from flat_bug.cluster.rehearsal.parts import missing_packages
+from flat_bug.cluster.rehearsal.shape import ClusterShape
 from flat_bug.training.environment import PARTS
 
 # A busy machine is no reason for a test to fail.
@@ -53,3 +57,56 @@ def spots_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.spots import write_network
 
     return write_network(tmp_path_factory.mktemp("network") / "spots.onnx")
+
+
+@pytest.fixture(scope="session")
+def session_slurm() -> Iterator[LocalSlurm]:
+    """Return the Slurm that the tests of one process share; a test takes ``slurm``."""
+    _need_slurm(ClusterShape())
+    with LocalSlurm() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(session_slurm: LocalSlurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalSlurm]:
+    """Return a real Slurm with accounting, three nodes and an empty queue, which commands find by themselves.
+
+    A test may break it: it is repaired, and its jobs are cancelled, when the test ends.
+    """
+    _use(session_slurm, monkeypatch)
+    yield session_slurm
+    session_slurm.repair()
+    session_slurm.cancel_all()
+
+
+@pytest.fixture
+def make_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ClusterShape], LocalSlurm]]:
+    """Return a function that starts a Slurm of another shape, for one test."""
+    started: list[LocalSlurm] = []
+
+    def make(shape: ClusterShape) -> LocalSlurm:
+        _need_slurm(shape)
+        cluster = LocalSlurm(shape)
+        started.append(cluster)
+        cluster.start()
+        _use(cluster, monkeypatch)
+        return cluster
+
+    yield make
+    for cluster in started:
+        cluster.stop()
+
+
+def _need_slurm(shape: ClusterShape) -> None:
+    packages = missing_packages(shape)
+    if packages:
+        missing(f"Slurm ({', '.join(packages)})")
+
+
+def _use(cluster: LocalSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the commands that a test runs find this cluster, and no other that the caller may be on."""
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "SLURMD_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SINFO_", "SACCT_")):
+            monkeypatch.delenv(name)
+    for name, value in cluster.environment().items():
+        monkeypatch.setenv(name, value)

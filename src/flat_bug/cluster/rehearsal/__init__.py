@@ -1,0 +1,1 @@
+"""A throw-away Slurm on this machine, and the rehearsal of an experiment on it."""
