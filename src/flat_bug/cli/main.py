@@ -14,6 +14,7 @@ from flat_bug.cli._support import run
 GROUPS = {
     "data": "Check, prepare and synthesize datasets.",
     "run": "Run an experiment, here or on a cluster.",
+    "env": "Build and check the environment that jobs run in on a cluster.",
 }
 
 COMMANDS = {
@@ -25,6 +26,9 @@ COMMANDS = {
     "report": ("status:report", "Write the report of a run again."),
     "data prepare": ("data:prepare", "COCO folders to a tree for training."),
     "data synth": ("data:synth", "Make small arthropod-like datasets."),
+    "data pull": ("pull:pull", "A bucket to a folder: what is missing, checked."),
+    "env build": ("env:build", "Build the environment of jobs, for nodes without the Internet."),
+    "env check": ("env:check", "Prove that an environment is whole and closes offline."),
     "run compare-models": ("compare_models:compare_models", "Score every model on the same ground truth."),
 }
 """Words of a command → where its function is, and its line in the list of commands."""
