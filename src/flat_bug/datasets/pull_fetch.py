@@ -1,0 +1,215 @@
+"""One object becomes one file: compared or fetched, checked, and put under its name when it is right."""
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flat_bug.datasets.pull_plan import Folder, Step
+from flat_bug.datasets.pull_state import Entry, PullState
+from flat_bug.datasets.s3 import CHUNK, Bucket, RemoteObject, TransferError
+from flat_bug.datasets.s3_digests import Checked, Digests, Verdict, judge, parts_of
+from flat_bug.errors import DatasetError, MissingPartError
+
+ATTEMPTS = 3
+SECONDS_BEFORE_AGAIN = 0.5
+
+OnBytes = Callable[[int], None]
+
+
+class StoppedError(Exception):
+    """The work was ended from outside: by Ctrl-C, a full disk or a server that is gone."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that is complete.
+
+    Attributes:
+        size: Its bytes.
+        checked: By what they were found right.
+        kept: Where the file is that was in its place and may be the user's; None if there was none.
+    """
+
+    size: int
+    checked: Checked
+    kept: Path | None
+
+
+class Fetcher:
+    """Compares and fetches files of one folder; its methods may be called from several threads.
+
+    Args:
+        bucket: Where the objects are.
+        folder: Where the files are.
+        state: What is known of the folder.
+    """
+
+    def __init__(self, bucket: Bucket, folder: Folder, state: PullState) -> None:
+        self.stopped = threading.Event()
+        self.unreachable = threading.Event()
+        self._bucket = bucket
+        self._folder = folder
+        self._state = state
+        self._probing = threading.Lock()
+
+    def compare(self, step: Step, on_bytes: OnBytes) -> bool:
+        """Return whether the file that is there has the bytes of the object; if so, that is noted.
+
+        Raises:
+            DatasetError: The file cannot be read.
+            StoppedError: The work was ended.
+        """
+        path, remote, entry = step.wanted.path, step.wanted.remote, step.entry
+        file = self._folder.root / path
+        try:
+            found = file.stat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size != remote.size:
+                on_bytes(remote.size)
+                return False
+            digests = self._take(_chunks(file), remote, on_bytes)
+        except FileNotFoundError:
+            on_bytes(remote.size)  # a link to nothing
+            return False
+        except OSError as error:
+            raise DatasetError(f"{file} cannot be read: {error.strerror or error}") from error
+        if entry is not None and entry.is_of(remote):
+            checked = entry.checked if digests.sha256 == entry.sha256 else None
+        else:
+            checked = self._verdict(digests, remote, file).checked
+        # Equal size alone is no reason to take a file for the object: it may be anything.
+        if checked is None or (entry is None and checked is Checked.SIZE):
+            return False
+        self._note(path, remote, digests.sha256, checked, file.lstat())
+        return True
+
+    def fetch(self, step: Step, on_bytes: OnBytes) -> Fetched:
+        """Fetch an object into its file.
+
+        Raises:
+            DatasetError: The object cannot be fetched, or its bytes are not right.
+            OSError: The file cannot be written.
+            StoppedError: The work was ended, or the server is gone.
+        """
+        remote, problem = step.wanted.remote, ""
+        for attempt in range(ATTEMPTS):
+            if self.stopped.wait(SECONDS_BEFORE_AGAIN * 2**attempt if attempt else 0):
+                raise StoppedError
+            temporary = self._state.temporary()
+            try:
+                verdict = self._download(remote, temporary, on_bytes)
+                if verdict.checked is not None:
+                    return self._place(step, remote, temporary, verdict)
+                problem = "its bytes are not those that the bucket has a digest of"
+                remote = self._again(remote)
+            except TransferError as error:
+                problem = error.what
+                self._leave_if_unreachable()
+            finally:
+                temporary.unlink(missing_ok=True)
+        raise DatasetError(f"{problem}, {ATTEMPTS} times")
+
+    def _download(self, remote: RemoteObject, temporary: Path, on_bytes: OnBytes) -> Verdict:
+        with temporary.open("wb") as stream:
+            digests = self._take(_written(self._bucket.read(remote.key), stream.write), remote, on_bytes)
+        return self._verdict(digests, remote, temporary)
+
+    def _take(self, content: Iterator[bytes], remote: RemoteObject, on_bytes: OnBytes) -> Digests:
+        """Take in all bytes, or as many as show that there are too many."""
+        digests = Digests(remote.size, remote.etag)
+        for chunk in content:
+            if self.stopped.is_set():
+                raise StoppedError
+            digests.update(chunk)
+            on_bytes(len(chunk))
+            if digests.taken > remote.size:
+                break
+        return digests
+
+    def _verdict(self, digests: Digests, remote: RemoteObject, file: Path) -> Verdict:
+        matched = digests.matched()
+        if matched is not None or digests.taken != remote.size:
+            return Verdict(matched, digests.sha256)
+        facts = self._bucket.facts(remote.key, parts=parts_of(remote.etag) > 0)
+        return judge(digests, facts, _chunks(file))
+
+    def _again(self, remote: RemoteObject) -> RemoteObject:
+        """Return the object as it is now: it may have been written since it was listed."""
+        try:
+            found = self._bucket.find(remote.key)
+        except MissingPartError:
+            return remote
+        if found is None:
+            raise DatasetError("it is no longer in the bucket")
+        return found
+
+    def _place(self, step: Step, remote: RemoteObject, temporary: Path, verdict: Verdict) -> Fetched:
+        path = step.wanted.path
+        target = self._folder.root / path
+        modified = int(remote.modified * 1e9)
+        os.utime(temporary, ns=(modified, modified))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        kept = self._keep(step) if step.replaces else None
+        temporary.replace(target)
+        assert verdict.checked is not None  # noqa: S101 - only right bytes are placed
+        self._note(path, remote, verdict.sha256, verdict.checked, target.lstat())
+        return Fetched(remote.size, verdict.checked, kept)
+
+    def _keep(self, step: Step) -> Path | None:
+        """Keep the file that an object is about to replace, unless it is what was pulled before."""
+        path, entry = step.wanted.path, step.entry
+        file = self._folder.root / path
+        found = self._folder.find(path)
+        if found is None:
+            return None
+        if entry is not None and stat.S_ISREG(found.st_mode) and found.st_size == entry.size:
+            digests = Digests(entry.size, "")
+            for chunk in _chunks(file):
+                digests.update(chunk)
+            if digests.sha256 == entry.sha256:
+                return None
+        kept = self._state.kept(path)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # A second name, so that there is a file under the first one at every moment.
+            os.link(file, kept, follow_symlinks=False)
+        except OSError:
+            file.rename(kept)
+        return kept
+
+    def _note(self, path: str, remote: RemoteObject, sha256: str, checked: Checked, found: os.stat_result) -> None:
+        entry = Entry(
+            etag=remote.etag,
+            size=remote.size,
+            modified=remote.modified,
+            sha256=sha256,
+            checked=checked,
+            mtime_ns=found.st_mtime_ns,
+        )
+        self._state.record(path, entry)
+
+    def _leave_if_unreachable(self) -> None:
+        # One thread asks; the others wait for its answer instead of asking too.
+        with self._probing:
+            if not self.unreachable.is_set() and not self._bucket.reachable():
+                time.sleep(SECONDS_BEFORE_AGAIN)
+                if not self._bucket.reachable():
+                    self.unreachable.set()
+        if self.unreachable.is_set():
+            self.stopped.set()
+            raise StoppedError
+
+
+def _chunks(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
+
+
+def _written(content: Iterator[bytes], write: Callable[[bytes], int]) -> Iterator[bytes]:
+    for chunk in content:
+        write(chunk)
+        yield chunk

@@ -1,0 +1,112 @@
+"""Which keys of a bucket become which files: none outside the folder, no two the same file."""
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from flat_bug.datasets.s3 import RemoteObject
+
+STATE_FOLDER = ".flat-bug-pull"
+LONGEST_NAME = 255
+LONGEST_PATH = 3072
+"""Bytes; systems allow 4095 with the folder that it lies in."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A key that becomes no file, or an object that could not be fetched.
+
+    Attributes:
+        key: The key.
+        reason: Why.
+    """
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An object and the file that it becomes.
+
+    Attributes:
+        path: The file within the folder, with ``/`` between its parts.
+        remote: The object.
+    """
+
+    path: str
+    remote: RemoteObject
+
+
+def choose_paths(objects: Iterable[RemoteObject], folder: str) -> tuple[list[Wanted], list[Refusal]]:
+    """Give each object its file; folder markers, empty objects whose keys end in ``/``, are passed over.
+
+    Args:
+        objects: The listed objects.
+        folder: What all keys start with and no file repeats.
+    """
+    wanted: list[Wanted] = []
+    refused: list[Refusal] = []
+    for remote in objects:
+        path = remote.key.removeprefix(folder)
+        if remote.size == 0 and (not path or path.endswith("/")):
+            continue
+        reason = why_unsafe(path)
+        if reason:
+            refused.append(Refusal(remote.key, reason))
+        else:
+            wanted.append(Wanted(path, remote))
+    return _without_collisions(wanted, refused)
+
+
+def why_unsafe(path: str) -> str:
+    """Return why a path within the folder must not be written, or nothing when it may be."""
+    parts = path.split("/")
+    try:
+        sizes = [len(part.encode()) for part in parts]
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    rules = (
+        (path.startswith("/"), "it is an absolute path"),
+        ("\\" in path, "it has a backslash, which some systems take for a separator"),
+        (any(unicodedata.category(character) == "Cc" for character in path), "it has a control character"),
+        (".." in parts, "it leads out of the folder"),
+        ("" in parts or "." in parts, "one of its parts is empty or a dot"),
+        (max(sizes) > LONGEST_NAME, "a part of it is too long for a file name"),
+        (sum(sizes) + len(sizes) > LONGEST_PATH, "it is too long for a path"),
+        (_same(parts[0]) == STATE_FOLDER, "this name is kept for what is known of the folder"),
+    )
+    return next((reason for broken, reason in rules if broken), "")
+
+
+def _without_collisions(wanted: list[Wanted], refused: list[Refusal]) -> tuple[list[Wanted], list[Refusal]]:
+    """Refuse what would be one file or a file and a folder at once; where letter case is ignored, or not."""
+    folders = {_same(str(parent)) for one in wanted for parent in PurePosixPath(one.path).parents}
+    taken: dict[str, str] = {}
+    kept: list[Wanted] = []
+    # By code points, so that the same bucket gives the same files in whichever order it is listed.
+    for one in sorted(wanted, key=lambda each: each.path):
+        name = _same(one.path)
+        if name in folders:
+            refused.append(Refusal(one.remote.key, "other keys have it for a folder"))
+        elif name in taken:
+            refused.append(
+                Refusal(one.remote.key, f"where letter case is ignored it is the same file as {taken[name]}")
+            )
+        else:
+            taken[name] = one.path
+            kept.append(one)
+    return kept, refused
+
+
+def _same(path: str) -> str:
+    """Return a text that is the same for all paths which some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def shown(text: str) -> str:
+    """Return a key as one line for people: what would move the cursor or turn the text around is escaped."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text
+    )
