@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import polars as pl
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
@@ -77,6 +76,9 @@ def pull(
 
 
 def _print_plan(pulled: Pulled, *, delete: bool) -> None:
+    # A pull that finds nothing to do would spend a third of its time on this import.
+    import polars as pl  # noqa: PLC0415
+
     plan = pulled.plan
     rows = [("fetch", step.why, step) for step in plan.fetch] + [("compare", step.why, step) for step in plan.compare]
     table = [

@@ -202,6 +202,8 @@ class _Work:
     ) -> Iterable[tuple[Step, Result]]:
         """Yield what a method returned for each step; what fails becomes a row, and the rest goes on."""
         steps = list(steps)
+        if not steps:
+            return
         size = sum(step.wanted.remote.size for step in steps)
         with transferring(what, size, len(steps)) as add, ThreadPoolExecutor(self._jobs) as pool:
             futures = {pool.submit(call, step, lambda more: add(more, 0)): step for step in steps}

@@ -1,13 +1,14 @@
 """Which keys of a bucket become which files: none outside the folder, no two the same file."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from flat_bug.datasets.s3 import RemoteObject
 
 STATE_FOLDER = ".flat-bug-pull"
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 LONGEST_NAME = 255
 LONGEST_PATH = 3072
 """Bytes; systems allow 4095 with the folder that it lies in."""
@@ -70,7 +71,7 @@ def why_unsafe(path: str) -> str:
     rules = (
         (path.startswith("/"), "it is an absolute path"),
         ("\\" in path, "it has a backslash, which some systems take for a separator"),
-        (any(unicodedata.category(character) == "Cc" for character in path), "it has a control character"),
+        (CONTROL.search(path) is not None, "it has a control character"),
         (".." in parts, "it leads out of the folder"),
         ("" in parts or "." in parts, "one of its parts is empty or a dot"),
         (max(sizes) > LONGEST_NAME, "a part of it is too long for a file name"),
@@ -82,7 +83,7 @@ def why_unsafe(path: str) -> str:
 
 def _without_collisions(wanted: list[Wanted], refused: list[Refusal]) -> tuple[list[Wanted], list[Refusal]]:
     """Refuse what would be one file or a file and a folder at once; where letter case is ignored, or not."""
-    folders = {_same(str(parent)) for one in wanted for parent in PurePosixPath(one.path).parents}
+    folders = {_same(parent) for parent in _folders_of(wanted)}
     taken: dict[str, str] = {}
     kept: list[Wanted] = []
     # By code points, so that the same bucket gives the same files in whichever order it is listed.
@@ -100,8 +101,20 @@ def _without_collisions(wanted: list[Wanted], refused: list[Refusal]) -> tuple[l
     return kept, refused
 
 
+def _folders_of(wanted: Iterable[Wanted]) -> set[str]:
+    folders: set[str] = set()
+    for one in wanted:
+        folder = one.path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return folders
+
+
 def _same(path: str) -> str:
     """Return a text that is the same for all paths which some file system takes for one."""
+    if path.isascii():
+        return path.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 

@@ -80,7 +80,7 @@ class Folder:
     def find(self, path: str) -> os.stat_result | None:
         """Return what is at ``path``, itself and not where it leads to."""
         try:
-            return (self.root / path).lstat()
+            return os.lstat(f"{self.root}/{path}")
         except (FileNotFoundError, NotADirectoryError):
             return None
 

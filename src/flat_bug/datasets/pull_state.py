@@ -14,11 +14,10 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Self
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any, Self
 
 from flat_bug.datasets.pull_keys import STATE_FOLDER, why_unsafe
 from flat_bug.datasets.s3 import RemoteObject
@@ -26,11 +25,12 @@ from flat_bug.datasets.s3_digests import Checked
 from flat_bug.errors import RunError, UsageError
 from flat_bug.files import cannot_write, write_text
 
+FORMAT = 1
 
-class Entry(BaseModel):
+
+@dataclass(frozen=True, slots=True)
+class Entry:
     """A file that was pulled: the object that it was, and the file that it became."""
-
-    model_config = ConfigDict(frozen=True)
 
     etag: str
     size: int
@@ -38,6 +38,26 @@ class Entry(BaseModel):
     sha256: str
     checked: Checked
     mtime_ns: int
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        """Return an entry from what a JSON file holds.
+
+        Raises:
+            ValueError: It is no entry.
+        """
+        # Not by pydantic, whose import would be a fifth of a pull that finds nothing to do.
+        match value:
+            case {
+                "etag": str(etag),
+                "size": int(size),
+                "modified": int(modified) | float(modified),
+                "sha256": str(sha256),
+                "checked": str(checked),
+                "mtime_ns": int(mtime_ns),
+            }:
+                return cls(etag, size, modified, sha256, Checked(checked), mtime_ns)
+        raise ValueError("no entry of a manifest")
 
     def is_of(self, remote: RemoteObject) -> bool:
         """Return whether the file was pulled from the object as it is now."""
@@ -50,20 +70,7 @@ class Entry(BaseModel):
         return (self.size, self.mtime_ns) == (found.st_size, found.st_mtime_ns)
 
 
-class Manifest(BaseModel):
-    """All files that were pulled into a folder and are there still, as far as is known."""
-
-    format: Literal[1] = 1
-    source: str
-    endpoint: str
-    files: dict[str, Entry] = {}
-
-
-class Line(BaseModel):
-    """A line of the journal: a file that was pulled, or removed."""
-
-    path: str
-    entry: Entry | None
+Files = dict[str, Entry]
 
 
 class PullState:
@@ -85,8 +92,11 @@ class PullState:
         self._guard = threading.Lock()
         self._numbers = itertools.count(1)
         self._run = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-        self._manifest, self._changed = self._load(source, endpoint)
-        self.files = self._manifest.files
+        self._source, self._endpoint = source, endpoint
+        self._changed = False
+        self._stamp: tuple[int, ...] | None = None
+        self.files: Files = {}
+        self._load()
 
     @contextmanager
     def working(self) -> Iterator[Self]:
@@ -104,8 +114,7 @@ class PullState:
         try:
             _lock(lock, self._folder)
             # What another pull has finished in the meantime.
-            self._manifest, self._changed = self._load(self._manifest.source, self._manifest.endpoint)
-            self.files = self._manifest.files
+            self._load()
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary.mkdir(exist_ok=True)
             try:
@@ -122,12 +131,12 @@ class PullState:
 
     def record(self, path: str, entry: Entry) -> None:
         """Note a file that is complete under its final name."""
-        self._append(Line(path=path, entry=entry))
+        self._append({"path": path, "entry": asdict(entry)})
         self.files[path] = entry
 
     def forget(self, path: str) -> None:
         """Note that a file was removed."""
-        self._append(Line(path=path, entry=None))
+        self._append({"path": path, "entry": None})
         self.files.pop(path, None)
 
     def temporary(self) -> Path:
@@ -142,8 +151,8 @@ class PullState:
     def _temporary(self) -> Path:
         return self.root / "tmp"
 
-    def _append(self, line: Line) -> None:
-        text = line.model_dump_json().encode() + b"\n"
+    def _append(self, line: dict[str, Any]) -> None:
+        text = json.dumps(line).encode() + b"\n"
         with self._guard:
             if self._descriptor is None:
                 self._descriptor = os.open(self._journal_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -151,50 +160,68 @@ class PullState:
             os.write(self._descriptor, text)
             self._changed = True
 
-    def _load(self, source: str, endpoint: str) -> tuple[Manifest, bool]:
-        """Return what is known, and whether the manifest has to be written anew."""
-        manifest = Manifest(source=source, endpoint=endpoint)
-        try:
-            manifest = Manifest.model_validate_json(self.manifest_path.read_bytes())
-        except FileNotFoundError:
-            pass
-        except (OSError, ValidationError):
-            self.note = f"{self.manifest_path} cannot be read: all files are compared with the bucket byte by byte"
-        if manifest.source != source:
+    def _load(self) -> None:
+        """Read what is known, unless it is as it was when it was read before."""
+        stamp = _stamp_of(self.manifest_path) + _stamp_of(self._journal_path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        source, endpoint, files = self._read_manifest()
+        if source != self._source:
             raise UsageError(
-                f"the folder was pulled from {manifest.source}, not from {source}",
+                f"the folder was pulled from {source}, not from {self._source}",
                 where=self._folder,
                 mend=f"Pull into another folder, or remove {self.root}; files that are right are not fetched again.",
             )
         lines = self._read_journal()
-        for line in lines:
-            if line.entry is None:
-                manifest.files.pop(line.path, None)
+        for path, entry in lines:
+            if entry is None:
+                files.pop(path, None)
             else:
-                manifest.files[line.path] = line.entry
+                files[path] = entry
         # Files are removed by what stands here, and anyone who can write to the folder can write here.
-        files = {path: entry for path, entry in manifest.files.items() if not why_unsafe(path)}
-        changed = bool(lines) or manifest.endpoint != endpoint or len(files) < len(manifest.files)
-        return Manifest(source=source, endpoint=endpoint, files=files), changed
+        self.files = {path: entry for path, entry in files.items() if not why_unsafe(path)}
+        self._changed = bool(lines) or endpoint != self._endpoint or len(self.files) < len(files)
 
-    def _read_journal(self) -> list[Line]:
+    def _read_manifest(self) -> tuple[str, str, Files]:
+        try:
+            document = json.loads(self.manifest_path.read_bytes())
+            if document["format"] == FORMAT:
+                files = {str(path): Entry.read(value) for path, value in document["files"].items()}
+                return document["source"], document["endpoint"], files
+        except FileNotFoundError:
+            return self._source, self._endpoint, {}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            pass  # not JSON, or JSON of another form
+        self.note = f"{self.manifest_path} cannot be read: all files are compared with the bucket byte by byte"
+        return self._source, "", {}
+
+    def _read_journal(self) -> list[tuple[str, Entry | None]]:
         lines = []
         with suppress(OSError):
             for text in self._journal_path.read_bytes().splitlines():
                 # A line that a full disk or a power failure has cut: its file is compared like an unknown one.
-                with suppress(ValidationError):
-                    lines.append(Line.model_validate_json(text))
+                with suppress(ValueError, LookupError, TypeError):
+                    value = json.loads(text)
+                    lines.append((str(value["path"]), value["entry"] and Entry.read(value["entry"])))
         return lines
 
     def _finish(self) -> None:
         if self._changed or not self.manifest_path.exists():
-            document = self._manifest.model_dump(mode="json") | {"files": {}}
+            head = json.dumps({"format": FORMAT, "source": self._source, "endpoint": self._endpoint}, indent=1)
             # A file to a line, so that `diff` and `grep` are of use.
-            rows = [f"{json.dumps(path)}: {entry.model_dump_json()}" for path, entry in sorted(self.files.items())]
-            text = json.dumps(document, indent=1)
-            body = "{\n  " + ",\n  ".join(rows) + "\n }" if rows else "{}"
-            write_text(self.manifest_path, text.removesuffix("{}\n}") + body + "\n}\n")
+            rows = [f"  {json.dumps(path)}: {json.dumps(asdict(entry))}" for path, entry in sorted(self.files.items())]
+            body = "{\n" + ",\n".join(rows) + "\n }" if rows else "{}"
+            write_text(self.manifest_path, head.removesuffix("\n}") + f',\n "files": {body}\n}}\n')
         self._journal_path.unlink(missing_ok=True)
+
+
+def _stamp_of(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
@@ -114,7 +115,10 @@ class Bucket:
         self.name = name
         self.access = access
         self._asker = Asker(access)
-        self._store = _open_store(name, access)
+
+    @cached_property
+    def _store(self) -> "S3Store":
+        return _open_store(self.name, self.access)
 
     def objects(self, prefix: str) -> Iterator[RemoteObject]:
         """Yield the objects whose keys start with ``prefix``, in the server's order.
@@ -199,7 +203,7 @@ class Bucket:
             tree = ET.fromstring(body)  # noqa: S314 - without a document type there are no entities
             encoded = _text(tree, "EncodingType") == "url"
             objects = [_object(entry, encoded=encoded) for entry in tree.iterfind("{*}Contents")]
-        except (ET.ParseError, ValueError) as error:
+        except (ET.ParseError, KeyError, ValueError) as error:
             raise broken from error
         if not tree.tag.endswith("ListBucketResult"):
             raise broken
@@ -215,13 +219,15 @@ def _text(element: ET.Element, name: str) -> str:
 
 
 def _object(entry: ET.Element, *, encoded: bool) -> RemoteObject:
-    key = _text(entry, "Key")
+    # Searching for each name takes four times as long, which a long listing shows.
+    texts = {child.tag.rpartition("}")[2]: child.text or "" for child in entry}
+    key = texts["Key"]
     return RemoteObject(
         # What is not UTF-8 stays visible as such, and is refused with the other unusable names.
         key=unquote_plus(key, errors="surrogateescape") if encoded else key,
-        size=int(_text(entry, "Size")),
-        etag=_text(entry, "ETag").strip('"'),
-        modified=datetime.fromisoformat(_text(entry, "LastModified")).timestamp(),
+        size=int(texts["Size"]),
+        etag=texts.get("ETag", "").strip('"'),
+        modified=datetime.fromisoformat(texts["LastModified"]).timestamp(),
     )
 
 

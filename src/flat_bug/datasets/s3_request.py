@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from flat_bug.datasets.s3_access import Access
@@ -52,15 +53,10 @@ class Asker:
 
     def __init__(self, access: Access) -> None:
         self.access = access
-        try:
-            trusted = ssl.create_default_context()
-            if access.ca_bundle is not None:
-                trusted.load_verify_locations(access.ca_bundle)
-        except OSError as error:
-            raise ConfigError(
-                f"the certificates cannot be read: {error.strerror or error}", where=str(access.ca_bundle)
-            ) from error
-        self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=trusted), _NoRedirect())
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+        if access.endpoint.startswith("https://"):
+            handlers.append(urllib.request.HTTPSHandler(context=_trusted(access.ca_bundle)))
+        self._opener = urllib.request.build_opener(*handlers)
 
     def ask(
         self,
@@ -152,6 +148,20 @@ def sign(method: str, url: str, headers: Mapping[str, str], access: Access, now:
     credential = f"{access.credentials.key_id}/{scope}"
     every["authorization"] = f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
     return every
+
+
+def _trusted(ca_bundle: Path | None) -> ssl.SSLContext:
+    try:
+        trusted = ssl.create_default_context()
+        if ca_bundle is not None:
+            trusted.load_verify_locations(ca_bundle)
+    except OSError as error:
+        raise ConfigError(
+            f"the certificates cannot be read: {error.strerror or error}",
+            where=str(ca_bundle),
+            mend="AWS_CA_BUNDLE names a file of certificates.",
+        ) from error
+    return trusted
 
 
 def _reason(error: Exception) -> str:
