@@ -33,7 +33,6 @@ VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 SITE_PACKAGES = Path("lib", f"python{VERSION}", "site-packages")
 SECONDS_TO_IMPORT = 300
 SPARE_BYTES = 64 << 20
-WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 QUIET: "dict[str, Any]" = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -169,8 +168,9 @@ def by_tar(site: Site) -> None:
     # What lies in a tar takes no more than the tar.
     check_space(site.folder, entry)
     site.env.mkdir()
-    command = [program, "-x", "--no-same-owner", "-f", str(archive), "-C", str(site.env)]
-    with subprocess.Popen(command, **QUIET) as unpacking:
+    # As standard input and working folder: tar takes a colon in a name for a host, and a backslash for an escape.
+    options = {**QUIET, "stdin": archive.open("rb"), "cwd": site.env}
+    with options["stdin"], subprocess.Popen([program, "-x", "--no-same-owner", "-f", "-"], **options) as unpacking:
         try:
             # While tar reads the same pages: nothing of it is used before the digest is known.
             verify(archive, entry)
@@ -267,7 +267,7 @@ def prove(python: Path, version: str, inside: "Path | None") -> None:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
         raise NotPossibleError(f"{python} cannot import flat_bug: {reason[:300]}")
-    found, place = done.stdout.splitlines()[:2]
+    found, _, place = done.stdout.partition("\n")
     if inside and (found != version or not place.startswith(str(inside))):
         raise NotPossibleError(f"it imports flat-bug {found} from {place} instead of {version} from {inside}")
 
@@ -285,7 +285,7 @@ def held(folder: Path) -> "Iterator[None]":
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
             # The disk of a node has locks; where the target is on a network file system it may have none.
-            if error.errno not in WITHOUT_LOCKS:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
                 raise
         yield
     finally:
@@ -296,8 +296,8 @@ def made_before(site: Site) -> bool:
     """Return whether an earlier call with these settings has made an environment that still works."""
     try:
         made = json.loads(site.record.read_text(encoding="utf-8"))
-        # Through the mount, if there is one: it may have ended with the step that made it.
-        (site.env / SITE_PACKAGES / "flat_bug" / "__init__.py").stat()
+        # Read, not asked for: of a mount whose daemon is dead the kernel still knows which files there were.
+        (site.env / SITE_PACKAGES / "flat_bug" / "__init__.py").read_bytes()
     except (OSError, ValueError):
         return False
     return bool(made == site.settings) and os.access(site.python, os.X_OK)
@@ -306,8 +306,8 @@ def made_before(site: Site) -> bool:
 def discard(site: Site) -> None:
     """Unmount and remove what an attempt has left; the lock stays, others may wait for it."""
     unmount(site.mount)
-    for path in list(site.folder.iterdir()) if site.folder.is_dir() else ():
-        if path.is_dir() and not path.is_symlink():
+    for path in site.folder.glob("*"):
+        if path.is_dir():
             shutil.rmtree(path)
         elif path.name != "lock":
             path.unlink()

@@ -18,7 +18,7 @@ from flat_bug.cluster.environment.resolve import for_target
 from flat_bug.cluster.environment.target import Target
 from flat_bug.cluster.environment.tools import run_uv
 from flat_bug.cluster.environment.wheels import parse
-from flat_bug.cluster.profile import ClusterProfile
+from flat_bug.cluster.profile import ClusterProfile, all_profiles, load_profile
 from flat_bug.errors import FlatBugError, MissingPartError
 from flat_bug.files import sha256_of
 
@@ -113,11 +113,15 @@ def _broken_files(manifest: Manifest, dist: Path, target: Target, *, thorough: b
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda file: _damage(*file, thorough=thorough), files))
     problems = [problem for problem in found if problem]
-    for wheel in manifest.wheels:
-        name = parse(wheel.file)
-        if name is None or target.rank(name.tags) is None:
-            problems.append(f"incompatible: {wheel.file} does not run on {target}")
+    unfit = [wheel.file for wheel in manifest.wheels if not _runs_on(wheel.file, target)]
+    if unfit:
+        problems.append(f"incompatible with {target}: {_some(unfit)}")
     return problems
+
+
+def _runs_on(file: str, target: Target) -> bool:
+    name = parse(file)
+    return name is not None and target.rank(name.tags) is not None
 
 
 def _damage(path: Path, entry: FileEntry | WheelEntry, *, thorough: bool) -> str:
@@ -170,7 +174,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _command(dist: Path, profile: ClusterProfile, needed: Sequence[str], manifest: Manifest | None) -> str:
-    words = ["fb", "env", "build", "--profile", profile.name, "-o", str(dist)]
+    words = ["fb", "env", "build", "-o", str(dist)]
+    if profile != load_profile():
+        words += ["--profile", profile.name if profile.name in all_profiles() else "FILE"]
     for extra in sorted({*needed, *(manifest.extras if manifest else ())}):
         words += ["--extra", extra]
     for package in manifest.packages if manifest else ():

@@ -41,6 +41,7 @@ def _download_batch(batch: Iterable[tuple[Resolved, Source]], folder: Path, targ
     run_pip(
         ["download", "--no-deps", "--require-hashes", "-r", str(asked), "-d", str(folder), *_for_target(target)],
         what="the wheels cannot be downloaded",
+        mend="Run the same command again: what is there is kept.",
     )
 
 

@@ -14,6 +14,7 @@ from flat_bug.cluster.environment.wheels import parse
 from flat_bug.errors import MissingPartError
 
 CANNOT = "the dependencies cannot be resolved"
+PERHAPS = "Compare python_version, machine and glibc of the profile with a node; this machine needs the Internet."
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ def resolve(
         # uv keeps to the versions of the file that it is about to replace, where it can.
         pins.write_text("".join(f"{n}=={v}\n" for n, v in (preferred or {}).items()), encoding="utf-8")
         compile_ = ["pip", "compile", "--quiet", str(asked), *options]
-        run_uv([*compile_, "--no-annotate", "--no-header", "-o", str(pins)], what=CANNOT)
+        run_uv([*compile_, "--no-annotate", "--no-header", "-o", str(pins)], what=CANNOT, mend=PERHAPS)
         # This format has the address and digest of each wheel, but nothing keeps it to preferred versions.
-        run_uv([*compile_, "--format", "pylock.toml", "-c", str(pins), "-o", str(lock)], what=CANNOT)
+        run_uv([*compile_, "--format", "pylock.toml", "-c", str(pins), "-o", str(lock)], what=CANNOT, mend=PERHAPS)
         packages = tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]
     return [_resolved(package, target) for package in packages]
 
