@@ -27,6 +27,8 @@ COMMANDS = {
     "data prepare": ("data:prepare", "COCO folders to a tree for training."),
     "data synth": ("data:synth", "Make small arthropod-like datasets."),
     "data pull": ("pull:pull", "A bucket to a folder: what is missing, checked."),
+    "data pack": ("archive:pack", "A prepared tree to one archive, with digests."),
+    "data stage": ("archive:stage", "An archive, or the parts that a task reads, to a folder."),
     "env build": ("env:build", "Build the environment of jobs, for nodes without the Internet."),
     "env check": ("env:check", "Prove that an environment is whole and closes offline."),
     "run compare-models": ("compare_models:compare_models", "Score every model on the same ground truth."),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from flat_bug.datasets.archive_members import BUFFER, ENCRYPTED, Member, content
+from flat_bug.datasets.archive_members import BUFFER, ENCRYPTED, Member, content, content_offset
 from flat_bug.datasets.archive_names import clash, is_leftover, why_unsafe
 from flat_bug.datasets.zip_records import LOCAL
 from flat_bug.errors import DatasetError
@@ -188,7 +188,8 @@ def _with_digests(archive: Path, stream: BinaryIO, sums: Member, members: Sequen
     # As long as it must be to name the members: so it is no way to fill the memory.
     if sums.size != sum(len(manifest_line("0" * 64, name).encode()) for name in names):
         raise _contradiction(archive)
-    pieces = content(archive, stream.fileno(), sums, memoryview(bytearray(BUFFER)))
+    start = content_offset(archive, stream.fileno(), sums)
+    pieces = content(archive, stream.fileno(), sums, start, memoryview(bytearray(BUFFER)))
     text = b"".join(bytes(piece) for piece in pieces).decode(errors="replace")
     rows = (line.partition("  ") for line in text.split("\n"))
     digests = {inner: digest for digest, _, inner in rows if inner}

@@ -68,19 +68,20 @@ def content_offset(archive: Path, descriptor: int, member: Member) -> int:
     return start
 
 
-def content(archive: Path, descriptor: int, member: Member, buffer: memoryview) -> Iterator[memoryview]:
+def content(archive: Path, descriptor: int, member: Member, start: int, buffer: memoryview) -> Iterator[memoryview]:
     """Yield the content of a member piece by piece; the pieces are right only if the last one is reached.
 
     Args:
         archive: The archive, for messages.
         descriptor: The open archive, whose position is neither used nor moved.
         member: The member.
+        start: Where its content begins, as ``content_offset`` says.
         buffer: What is read into; a piece is good until the next one is asked for.
 
     Raises:
         DatasetError: The content is not what the archive says.
     """
-    stored = _stored(archive, descriptor, member, buffer)
+    stored = _stored(archive, descriptor, member, start, buffer)
     crc, digest, size = 0, hashlib.sha256(), 0
     for piece in _inflated(archive, member, stored) if member.deflated else stored:
         crc = zlib.crc32(piece, crc)
@@ -103,9 +104,8 @@ def damaged(archive: Path, member: Member, how: str) -> DatasetError:
     )
 
 
-def _stored(archive: Path, descriptor: int, member: Member, buffer: memoryview) -> Iterator[memoryview]:
-    position = content_offset(archive, descriptor, member)
-    end = position + member.stored_size
+def _stored(archive: Path, descriptor: int, member: Member, start: int, buffer: memoryview) -> Iterator[memoryview]:
+    position, end = start, start + member.stored_size
     while position < end:
         piece = _read_at(archive, descriptor, buffer[: end - position], position)
         if not piece:
