@@ -14,6 +14,9 @@ from flat_bug.datasets.stage import stage as stage_archive
 from flat_bug.errors import UsageError
 
 
+VERIFIED = {"sha256": "SHA-256", "crc32": "CRC, since the archive has no manifest"}
+
+
 def pack(
     tree: Path,
     *,
@@ -87,7 +90,7 @@ def stage(
         f", {staged.files - staged.written_files:,} more there already" if staged.written_files < staged.files else ""
     )
     written = f"{staged.written_files:,} files, {readable(staged.written_bytes)}, in {staged.seconds:.1f} s"
-    print(f"{written}, verified by {staged.verified.upper()}{kept}")
+    print(f"{written}, verified by {VERIFIED[staged.verified]}{kept}")
 
 
 def _positive(jobs: int | None) -> int | None:

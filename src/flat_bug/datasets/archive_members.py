@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flat_bug.datasets.zip_records import LOCAL, LOCAL_SIGNATURE, SIZE_LIMIT
+from flat_bug.datasets.zip_records import ELSEWHERE, LOCAL, LOCAL_SIGNATURE
 from flat_bug.errors import DatasetError
 from flat_bug.files import printable
 
@@ -60,7 +60,7 @@ def content_offset(archive: Path, descriptor: int, member: Member) -> int:
         same = same and crc == member.crc
         # The larger sizes of Zip64 stand elsewhere; those of the directory are what counts.
         same = same and all(
-            here in (there, SIZE_LIMIT) for here, there in ((stored_size, member.stored_size), (size, member.size))
+            here in (there, ELSEWHERE) for here, there in ((stored_size, member.stored_size), (size, member.size))
         )
     start = member.offset + LOCAL.size + length + extra
     if not same or start + member.stored_size > member.limit:

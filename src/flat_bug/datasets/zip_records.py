@@ -6,9 +6,10 @@ its place before any is read. Sizes and places beyond 4 GiB, and more than 65,53
 
 import struct
 
-SIZE_LIMIT = 0xFFFFFFFF
-"""What no longer fits into four bytes; also the value that sends a reader to the Zip64 record."""
-COUNT_LIMIT = 0xFFFF
+ELSEWHERE = 0xFFFFFFFF
+"""In the place of a size: it stands in the Zip64 record."""
+_SIZE_LIMIT = 0xFFFFFFFF
+_COUNT_LIMIT = 0xFFFF
 
 LOCAL = struct.Struct("<4s5H3I2H")
 LOCAL_SIGNATURE = b"PK\x03\x04"
@@ -35,7 +36,7 @@ def local_header_size(name: bytes, size: int) -> int:
 def local_header(name: bytes, size: int, crc: int) -> bytes:
     """Return what stands before the content of a stored member."""
     extra = _long_sizes(size)
-    short = SIZE_LIMIT if extra else size
+    short = _short(size)
     version = _VERSION_64 if extra else _VERSION
     fixed = (version, _UTF8_NAME, _STORED, _TIME, _DATE, crc, short, short, len(name), len(extra))
     return LOCAL.pack(LOCAL_SIGNATURE, *fixed) + name + extra
@@ -43,10 +44,10 @@ def local_header(name: bytes, size: int, crc: int) -> bytes:
 
 def central_entry(name: bytes, size: int, crc: int, offset: int) -> bytes:
     """Return the entry of a stored member in the directory at the end of the file; a folder's name ends in ``/``."""
-    longs = [size, size] if size >= SIZE_LIMIT else []
-    longs += [offset] if offset >= SIZE_LIMIT else []
+    longs = [size, size] if size >= _SIZE_LIMIT else []
+    longs += [offset] if offset >= _SIZE_LIMIT else []
     extra = struct.pack(f"<2H{len(longs)}Q", 1, 8 * len(longs), *longs) if longs else b""
-    short, place = min(size, SIZE_LIMIT), min(offset, SIZE_LIMIT)
+    short, place = _short(size), _short(offset)
     version = _VERSION_64 if longs else _VERSION
     mode = _FOLDER_MODE if name.endswith(b"/") else _FILE_MODE
     fixed = (_UNIX | version, version, _UTF8_NAME, _STORED, _TIME, _DATE, crc, short, short, len(name), len(extra))
@@ -56,14 +57,18 @@ def central_entry(name: bytes, size: int, crc: int, offset: int) -> bytes:
 def end_records(count: int, offset: int, size: int) -> bytes:
     """Return the end of the file: how many members, and where their directory is and how long."""
     end = b""
-    if count >= COUNT_LIMIT or offset >= SIZE_LIMIT or size >= SIZE_LIMIT:
+    if count >= _COUNT_LIMIT or max(offset, size) >= _SIZE_LIMIT:
         own = _END_64.size - 12  # counted from behind this number
         versions = (_UNIX | _VERSION_64, _VERSION_64)
         end = _END_64.pack(b"PK\x06\x06", own, *versions, 0, 0, count, count, size, offset)
         end += _LOCATOR_64.pack(b"PK\x06\x07", 0, offset + size, 1)
-    few, place, length = min(count, COUNT_LIMIT), min(offset, SIZE_LIMIT), min(size, SIZE_LIMIT)
+    few, place, length = min(count, _COUNT_LIMIT), _short(offset), _short(size)
     return end + _END.pack(b"PK\x05\x06", 0, 0, few, few, length, place, 0)
 
 
+def _short(value: int) -> int:
+    return value if value < _SIZE_LIMIT else ELSEWHERE
+
+
 def _long_sizes(size: int) -> bytes:
-    return struct.pack("<2H2Q", 1, 16, size, size) if size >= SIZE_LIMIT else b""
+    return struct.pack("<2H2Q", 1, 16, size, size) if size >= _SIZE_LIMIT else b""
