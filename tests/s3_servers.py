@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -136,36 +137,43 @@ class Proxy:
     """A line to a server on which bytes of its answers can be changed or lost.
 
     ``change`` gets each answer's bytes as they come; what it returns is sent on. An empty answer ends the connection.
+    With a ``context`` the line is encrypted up to here.
     """
 
-    def __init__(self, endpoint: str, change: Change) -> None:
+    def __init__(self, endpoint: str, change: Change = bytes, context: ssl.SSLContext | None = None) -> None:
         self._target = (urlsplit(endpoint).hostname, urlsplit(endpoint).port)
         self._change = change
+        self._context = context
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.connections = 0
+        scheme = "https" if context else "http"
+        self.endpoint = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        # Only a shutdown wakes the thread that waits in accept.
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
     def __enter__(self) -> "Proxy":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        # Only a shutdown wakes the thread that waits in accept.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                self.connections += 1
-                server = socket.create_connection(self._target)
-                threading.Thread(target=_pump, args=(client, server, lambda data: data), daemon=True).start()
-                threading.Thread(target=_pump, args=(server, client, self._change), daemon=True).start()
+                threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            if self._context is not None:
+                client = self._context.wrap_socket(client, server_side=True)
+            server = socket.create_connection(self._target)
+        except OSError:
+            client.close()
+            return
+        threading.Thread(target=_pump, args=(client, server, bytes), daemon=True).start()
+        _pump(server, client, self._change)
 
 
 def _pump(source: socket.socket, target: socket.socket, change: Change) -> None:

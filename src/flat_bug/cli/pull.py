@@ -87,7 +87,7 @@ def _print_plan(pulled: Pulled, *, delete: bool) -> None:
     ]
     table += [
         {"do": "remove" if delete else "leave", "because": "gone from the bucket", "bytes": None, "file": shown(path)}
-        for path in plan.gone
+        for path in pulled.gone
     ]
     if table:
         print_table(pl.DataFrame(table, infer_schema_length=None))
@@ -115,17 +115,18 @@ def _print_notes(pulled: Pulled, *, dry_run: bool) -> None:
     notes = [pulled.note] if pulled.note else []
     if pulled.by_size:
         notes.append(
-            f"the server has no digest of {_files(pulled.by_size)}: only the size was checked "
+            f"the server has no digest of {_files(pulled.by_size)}: only their size was checked "
             '("checked":"size" in the manifest)'
         )
     if pulled.kept:
-        notes.append(f"{_files(len(pulled.kept))} had other bytes here and may have been changed by you; kept aside:")
+        notes.append(f"{_files(len(pulled.kept))} had other bytes here, perhaps changed by you; kept aside:")
         notes += [f"  {shown(str(path))}" for path in pulled.kept[:MOST_ROWS]]
         if len(pulled.kept) > MOST_ROWS:
             notes.append(f"  and {len(pulled.kept) - MOST_ROWS} more beside them")
-    left = [path for path in pulled.plan.gone if path not in {*pulled.removed, *pulled.changed_here}]
+    left = [path for path in pulled.gone if path not in {*pulled.removed, *pulled.changed_here}]
     if left and not dry_run:
-        notes.append(f"{_files(len(left))} here are no longer in the bucket; --delete removes them")
+        some = "1 file that was pulled is" if len(left) == 1 else f"{len(left)} files that were pulled are"
+        notes.append(f"{some} no longer in the bucket; --delete removes {'it' if len(left) == 1 else 'them'}")
     notes += [
         f"{shown(path)} is no longer in the bucket, but was changed here: not removed" for path in pulled.changed_here
     ]
@@ -154,7 +155,7 @@ def _as_json(pulled: Pulled, *, dry_run: bool) -> dict[str, Any]:
         "manifest": str(pulled.manifest),
         "dry_run": dry_run,
         "unchanged": plan.unchanged,
-        "gone": list(plan.gone),
+        "gone": list(pulled.gone),
         "failed": [asdict(failure) for failure in pulled.failed],
     }
     if dry_run:

@@ -41,8 +41,9 @@ class Pulled:
         compared: Number of files that had the right bytes already, though size or time did not tell.
         by_size: Number of fetched files of which the server has no digest: only their size was checked.
         kept: Files that may be the user's, where they are now.
-        removed: Files that were removed, since they are no longer in the bucket.
-        changed_here: Files that are no longer in the bucket, but were changed here and not removed.
+        gone: Files that were pulled before and are no longer in the bucket.
+        removed: Those of them that were removed.
+        changed_here: Those of them that were changed here and therefore not removed.
         failed: Keys that became no file, and why.
         not_tried: How many more were not tried, since the server was gone.
         unreachable: Whether the server was gone.
@@ -60,6 +61,7 @@ class Pulled:
     compared: int = 0
     by_size: int = 0
     kept: list[Path] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     changed_here: list[str] = field(default_factory=list)
     failed: list[Refusal] = field(default_factory=list)
@@ -108,18 +110,22 @@ def pull(
     listed = {remote.key.removeprefix(prefix) for remote in objects}
     if folder.exists() and not folder.is_dir():
         raise OutputError("the output is a file", where=folder, mend="Choose a folder.")
-    local = Folder(folder)
     state = PullState(folder, str(place), access.endpoint)
     if dry_run:
-        plan = make_plan(wanted, refused, local, state.files, listed, verify=verify)
-        pulled = Pulled(str(place), folder, state.manifest_path, plan, note=state.note, failed=list(plan.refused))
+        plan = make_plan(wanted, refused, Folder(folder), state.files, verify=verify)
+        pulled = Pulled(str(place), folder, state.manifest_path, plan, failed=list(plan.refused))
+        pulled.gone = [path for path in state.files if path not in listed]
     else:
         with state.working():
-            plan = make_plan(wanted, refused, local, state.files, listed, verify=verify)
-            pulled = Pulled(str(place), folder, state.manifest_path, plan, note=state.note, failed=list(plan.refused))
-            if delete:
-                _remove_gone(pulled, state)
+            gone = [path for path in state.files if path not in listed]
+            removed, changed_here = _remove(gone, folder, state) if delete else ([], [])
+            # After removing: a file may have become a folder in the bucket, or a folder a file.
+            local = Folder(folder)
+            plan = make_plan(wanted, refused, local, state.files, verify=verify)
+            pulled = Pulled(str(place), folder, state.manifest_path, plan, failed=list(plan.refused))
+            pulled.gone, pulled.removed, pulled.changed_here = gone, removed, changed_here
             _Work(Fetcher(bucket, local, state), pulled, jobs).run()
+    pulled.note = state.note
     pulled.seconds = time.monotonic() - start
     return pulled
 
@@ -143,26 +149,29 @@ def _list(bucket: Bucket, place: Source, *, allow_empty: bool) -> tuple[list[Rem
     return [], place.folder
 
 
-def _remove_gone(pulled: Pulled, state: PullState) -> None:
-    """Remove files that were pulled and are no longer in the bucket, unless they were changed here."""
-    local = Folder(pulled.folder)
-    for path in pulled.plan.gone:
-        file, entry = pulled.folder / path, state.files[path]
+def _remove(gone: Iterable[str], folder: Path, state: PullState) -> tuple[list[str], list[str]]:
+    """Remove files that were pulled, and return them and those that were changed here and therefore stay."""
+    local = Folder(folder)
+    removed: list[str] = []
+    changed_here: list[str] = []
+    for path in gone:
+        file, entry = folder / path, state.files[path]
         found = local.find(path) if not local.problem(path) else None
         try:
             if found is not None:
                 if not entry.is_untouched(found) and (found.st_size != entry.size or sha256_of(file) != entry.sha256):
-                    pulled.changed_here.append(path)
+                    changed_here.append(path)
                     continue
                 file.unlink()
-                pulled.removed.append(path)
+                removed.append(path)
             state.forget(path)
         except OSError as error:
             raise cannot_write(file, error) from error
         # Folders that this has emptied, up to the first that is not empty.
         with suppress(OSError):
-            for parent in file.relative_to(pulled.folder).parents[:-1]:
-                (pulled.folder / parent).rmdir()
+            for parent in Path(path).parents[:-1]:
+                (folder / parent).rmdir()
+    return removed, changed_here
 
 
 class _Work:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -48,14 +48,12 @@ class PullPlan:
         compare: Files whose bytes are to be compared, and which are fetched if they differ.
         unchanged: Number of files that are as they were pulled.
         refused: Keys that become no file.
-        gone: Files that were pulled and are no longer in the bucket.
     """
 
     fetch: tuple[Step, ...]
     compare: tuple[Step, ...]
     unchanged: int
     refused: tuple[Refusal, ...]
-    gone: tuple[str, ...]
 
 
 class Folder:
@@ -100,7 +98,6 @@ def make_plan(
     refused: Sequence[Refusal],
     folder: Folder,
     known: Mapping[str, Entry],
-    listed: Collection[str],
     *,
     verify: bool,
 ) -> PullPlan:
@@ -111,7 +108,6 @@ def make_plan(
         refused: Keys that become no file.
         folder: The folder.
         known: What was pulled before.
-        listed: The files of all keys in the bucket, refused ones included.
         verify: Compare the bytes of every file, also where size and time are as they were.
     """
     problems = list(refused)
@@ -134,7 +130,6 @@ def make_plan(
         compare=tuple(step for step in steps if step.why in COMPARED),
         unchanged=unchanged,
         refused=tuple(problems),
-        gone=tuple(path for path in known if path not in listed),
     )
 
 
