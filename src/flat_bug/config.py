@@ -28,7 +28,7 @@ class Settings(BaseModel):
             ConfigError: The file is absent, is not YAML, or holds an unknown key or an impossible value.
         """
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = cls.read_yaml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"the configuration cannot be read: {error.strerror}", where=path) from error
         except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -39,6 +39,11 @@ class Settings(BaseModel):
         if not isinstance(values, dict):
             raise ConfigError("the configuration is not a mapping of names to values", where=path)
         return cls.from_mapping(values, where=path)
+
+    @classmethod
+    def read_yaml(cls, text: str) -> Any:
+        """Return what YAML holds; kinds of settings for which YAML guesses types wrongly read it their own way."""
+        return yaml.safe_load(text)
 
     @classmethod
     def from_mapping(cls, values: dict[str, Any], *, where: str | Path = "") -> Self:

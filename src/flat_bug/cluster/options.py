@@ -99,7 +99,9 @@ def parse_defaults(values: Mapping[str, str | int | bool]) -> dict[str, Value]:
         name = plain(key)
         if name in OWN and name != "profile":
             raise UsageError("this is no option of sbatch", where=key, mend="It stands beside resources, not in them.")
-        words.append(f"slurm-{bare(name)}={str(value).lower() if isinstance(value, bool) else value}")
+        # Here nobody means a profile of ours by it.
+        own_name = "slurm-profile" if name == "profile" else name
+        words.append(f"{own_name}={str(value).lower() if isinstance(value, bool) else value}")
     return parse_slurm(words).options
 
 
