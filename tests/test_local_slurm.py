@@ -1,12 +1,13 @@
+# ruff: noqa: S108, S607 - folders of clusters have short names; nothing here comes from outside
 """The throw-away Slurm: it is real, it is alone, it fails on request, and it leaves nothing behind."""
 
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,7 +90,7 @@ class TestWhatJobsMeet:
 
     def test_all_sockets_are_on_the_loopback(self, slurm: LocalSlurm) -> None:
         inodes = {
-            os.readlink(entry)
+            str(entry.readlink())
             for process in marked(slurm.folders.state)
             for entry in Path(f"/proc/{process.pid}/fd").iterdir()
             if entry.is_symlink()
@@ -178,6 +179,7 @@ class TestShapes:
 
 @pytest.mark.slurm
 class TestFailures:
+    @pytest.mark.slow
     def test_a_crashed_node_takes_its_job_with_it_and_serves_again(self, slurm: LocalSlurm, tmp_path: Path) -> None:
         # A stray that has left its job must go with the node, too.
         stray = f"(setsid sleep 3600 >/dev/null 2>&1 & echo $! >{tmp_path}/stray)"
@@ -197,13 +199,14 @@ class TestFailures:
         slurm.out_of_memory(f"{job}_1")
         wait_for_state(slurm, f"{job}_1", "OUT_OF_MEMORY")
         assert state_of(slurm, f"{job}_0") == "RUNNING"
-        assert wait_until(slurm._database_is_told, 20)
+        assert wait_until(lambda: "OUT_OF" in slurm.ask("sacct", "-nXP", "-j", f"{job}_1", "-o", "State"), 20)
         assert slurm.ask("sacct", "-nXP", "-j", f"{job}_1", "-o", "State,ExitCode").strip() == "OUT_OF_MEMORY|0:125"
 
     def test_only_a_running_job_can_be_out_of_memory(self, slurm: LocalSlurm) -> None:
         with pytest.raises(UsageError):
             slurm.out_of_memory("99999")
 
+    @pytest.mark.slow
     def test_a_time_limit_comes_when_it_is_wanted(self, slurm: LocalSlurm) -> None:
         job = sbatch("-t", "60", "-o/dev/null", script="sleep 600")
         wait_for_state(slurm, job, "RUNNING")
@@ -218,6 +221,7 @@ class TestFailures:
         slurm.start_controller()
         assert wait_for_file(tmp_path / "log") == "survived\n"
 
+    @pytest.mark.slow
     def test_the_database_learns_later_what_happened_without_it(self, slurm: LocalSlurm) -> None:
         slurm.stop_accounting()
         assert not slurm.answers("sacct")
@@ -244,6 +248,31 @@ class TestNothingIsLeft:
         cluster.stop()
         assert not state.exists()
         assert not [process for process in processes if process.is_alive()]
+
+    def test_a_cluster_that_was_started_by_hand_stays_until_it_is_stopped_by_hand(self, make_slurm: Maker) -> None:
+        make_slurm(QUICK)
+        state = f"/tmp/{ending.PREFIX}hand-{os.getpid()}"
+
+        def by_hand(*words: str) -> subprocess.CompletedProcess[str]:
+            script = Path(__file__).parents[1] / "scripts" / "local_slurm.py"
+            command = [sys.executable, str(script), "--state", state, *words]
+            return subprocess.run(command, capture_output=True, text=True, check=False)
+
+        start = ("start", "--nodes", "2", "--no-accounting")
+        try:
+            assert f"export SLURM_CONF={state}/etc/slurm.conf\n" in by_hand(*start).stdout
+            assert "runs there already" in by_hand(*start).stderr
+            make_slurm(QUICK)
+            cluster = LocalSlurm.attach(Path(state))
+            assert cluster.node_states() == {"node1": "idle", "node2": "idle"}
+            assert by_hand("crash-node", "node2").returncode == 0
+            assert len(marked(Path(state), "node1")) == 1
+            assert not marked(Path(state), "node2")
+            assert by_hand("start-node", "node2").returncode == 0
+        finally:
+            by_hand("stop")
+        assert not Path(state).exists()
+        assert "no throw-away Slurm" in by_hand("env").stderr
 
     def test_stop_can_leave_the_logs(self, make_slurm: Maker) -> None:
         cluster = make_slurm(QUICK)
@@ -292,23 +321,26 @@ class TestNothingIsLeft:
 
     def test_several_run_side_by_side(self, make_slurm: Maker, slurm: LocalSlurm) -> None:
         other = make_slurm(QUICK)
+        assert other.node_states() == {"node1": "idle"}
         other.stop()
         assert slurm.node_states() == dict.fromkeys(slurm.node_names, "idle")
 
 
+@pytest.mark.slurm
 def test_a_user_who_is_not_root_has_a_cluster_of_their_own(make_slurm: Maker) -> None:
     if os.geteuid() != 0:
         pytest.skip("the other tests run as such a user already")
     interpreter = "/usr/bin/python3"
-    version = subprocess.run([interpreter, "-c", "import sys; print(sys.version_info >= (3, 11))"], capture_output=True)
-    if version.stdout != b"True\n":
+    test = [interpreter, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+    if not Path(interpreter).exists() or subprocess.run(test, check=False).returncode != 0:
         pytest.skip("needs a Python 3.11 that every user can run")
     make_slurm(QUICK).stop()
     code = """if True:
         from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
         from flat_bug.cluster.rehearsal.shape import ClusterShape
         with LocalSlurm(ClusterShape(nodes=2, accounts=("def-lab",))) as cluster:
-            print(cluster.ask("srun", "-A", "def-lab", "-N2", "bash", "-c", "module load gcc; touch $SLURM_TMPDIR/x; id -un"))
+            script = "module load gcc; touch $SLURM_TMPDIR/x; id -un"
+            print(cluster.ask("srun", "-A", "def-lab", "-N2", "bash", "-c", script))
     """
     source = Path(__file__).parents[1] / "src"
     variables = {"HOME": "/tmp", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -317,6 +349,83 @@ def test_a_user_who_is_not_root_has_a_cluster_of_their_own(make_slurm: Maker) ->
     assert done.stdout.split() == ["nobody", "nobody"], done.stderr
 
 
-test_a_user_who_is_not_root_has_a_cluster_of_their_own = pytest.mark.slurm(
-    test_a_user_who_is_not_root_has_a_cluster_of_their_own
-)
+class TestWithoutSlurm:
+    def test_missing_parts_are_named_with_the_command_that_brings_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("flat_bug.cluster.rehearsal.parts.find", lambda program: None)
+        with pytest.raises(MissingPartError) as caught:
+            check_parts(QUICK)
+        assert "slurmctld" in caught.value.where
+        assert "mariadb" not in caught.value.where
+        assert "apt-get install --no-install-recommends" in caught.value.mend
+        with pytest.raises(MissingPartError, match="packages") as caught:
+            check_parts(ClusterShape())
+        assert "mariadb-server-core" in caught.value.where
+
+    def test_reserved_ports_are_ours_until_they_are_released(self) -> None:
+        held = ReservedPorts(3)
+        assert len(set(held.numbers)) == 3
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", held.numbers[0]))
+        with socket.socket() as daemon:
+            daemon.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            daemon.bind(("127.0.0.1", held.numbers[0]))
+            daemon.listen()
+        held.release()
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", held.numbers[1]))
+
+    def test_a_process_is_its_number_and_its_start(self) -> None:
+        child = subprocess.Popen(["sleep", "600"], env={MARK: "/tmp/nowhere"})
+        process = Process.of(child.pid)
+        assert process is not None
+        assert wait_until(lambda: marked(Path("/tmp/nowhere")) == {process}, 5)
+        # Another process that got the same number is not this one.
+        stranger = Process(process.pid, process.started + 1)
+        assert not stranger.is_alive()
+        stranger.send(signal.SIGKILL)
+        assert process.is_alive()
+        kill(lambda: marked(Path("/tmp/nowhere")))
+        assert not process.is_alive()
+        assert child.wait() == -signal.SIGKILL
+        process.send(signal.SIGKILL)
+
+    def test_children_go_with_their_parents_whatever_their_environment(self) -> None:
+        script = "setsid env -i sleep 600 & echo $!; wait"
+        parent = subprocess.Popen(["sh", "-c", script], env={MARK: "/tmp/no", "PATH": os.environ["PATH"]}, stdout=-1)
+        assert parent.stdout is not None
+        child = Process.of(int(parent.stdout.readline()))
+        assert child is not None
+        kill(lambda: marked(Path("/tmp/no")))
+        assert not child.is_alive()
+        parent.communicate()
+
+
+class TestTheNameOfThisMachine:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        file = tmp_path / "hosts"
+        file.write_text("127.0.0.1 localhost\n")
+        return file
+
+    def test_a_name_that_leads_to_the_loopback_needs_no_line(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
+        hosts.lead_to_loopback(Path("/tmp/one"), file)
+        assert file.read_text() == "127.0.0.1 localhost\n"
+
+    def test_each_cluster_takes_its_own_line_away(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(socket, "gethostname", lambda: "login1.invalid")
+        for state in ("/tmp/one", "/tmp/one-more"):
+            hosts.lead_to_loopback(Path(state), file)
+        first, *others = file.read_text().splitlines()
+        assert first == "127.0.0.1 login1.invalid login1 # flat-bug throw-away Slurm /tmp/one-more"
+        assert len(others) == 2
+        hosts.forget(Path("/tmp/one"), file)
+        assert "one-more" in file.read_text()
+        hosts.forget(Path("/tmp/one-more"), file)
+        assert file.read_text() == "127.0.0.1 localhost\n"
+
+    def test_without_the_right_to_add_it_the_error_says_the_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(socket, "gethostname", lambda: "login1.invalid")
+        with pytest.raises(MissingPartError) as caught:
+            hosts.lead_to_loopback(Path("/tmp/one"), Path("/nowhere/hosts"))
+        assert "127.0.0.1 login1.invalid login1" in caught.value.mend

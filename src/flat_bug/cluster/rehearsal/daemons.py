@@ -13,6 +13,8 @@ MARK = "FLAT_BUG_LOCAL_SLURM"
 """Variable in the environment of every process of a cluster, its jobs included; its value is the state folder."""
 NODE = "SLURMD_NODENAME"
 """Variable in the environment of every process of a node."""
+TITLED = ("slurmstepd", "slurmscriptd")
+"""Daemons that write their title over the mark; of them the variable SLURM_CONF, which comes later, is left."""
 SECONDS_BETWEEN_LOOKS = 0.02
 MOST_SWEEPS = 50
 
@@ -98,7 +100,8 @@ def noted(path: Path) -> Process | None:
 
 def marked(state: Path, node: str | None = None) -> set[Process]:
     """Return the processes of a cluster, or of one of its nodes, with all their descendants."""
-    wanted = {f"{MARK}={state}".encode()} | ({f"{NODE}={node}".encode()} if node else set())
+    ours, conf = f"{MARK}={state}".encode(), f"SLURM_CONF={state}/etc/slurm.conf".encode()
+    of_node = {f"{NODE}={node}".encode()} if node else set()
     parents: dict[int, int] = {}
     found: set[int] = set()
     for entry in os.scandir("/proc"):
@@ -108,7 +111,8 @@ def marked(state: Path, node: str | None = None) -> set[Process]:
         fields = _stat(pid)
         if fields:
             parents[pid] = int(fields[1])
-            if wanted <= _environment(pid):
+            variables = _environment(pid)
+            if (ours in variables or (conf in variables and _program(pid) in TITLED)) and of_node <= variables:
                 found.add(pid)
     found |= {pid for pid in parents if _descends(pid, parents, found)}
     # Whoever looks may itself run in a job.
@@ -136,6 +140,13 @@ def _stat(pid: int) -> list[str]:
         return []
     # The name of the program, in parentheses, may hold anything.
     return text.rpartition(")")[2].split()
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _environment(pid: int) -> set[bytes]:

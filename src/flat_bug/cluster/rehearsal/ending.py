@@ -31,6 +31,14 @@ def end_cluster(state: Path, *, wipe: bool = True) -> None:
         shutil.rmtree(state, ignore_errors=True)
 
 
+def is_in_use(state: Path) -> bool:
+    """Return whether a cluster runs there that somebody may still want."""
+    if not (state / OWNER).is_file():
+        return False
+    owner = daemons.noted(state / OWNER)
+    return (owner is None or owner.is_alive()) and bool(daemons.marked(state))
+
+
 def end_abandoned(parent: Path) -> None:
     """End the clusters whose owners ended without doing so."""
     for owner in parent.glob(f"{PREFIX}*/{OWNER}"):

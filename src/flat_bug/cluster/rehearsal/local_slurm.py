@@ -1,11 +1,9 @@
 """A real, throw-away Slurm on this machine: its daemons and nodes, on the loopback, in one folder."""
 
-import contextlib
 import os
 import pwd
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,19 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from flat_bug.cluster.rehearsal import accounting, daemons, failures, hosts, keeper
+from flat_bug.cluster.rehearsal import accounting, failures, hosts, keeper
 from flat_bug.cluster.rehearsal import slurm_conf as texts
 from flat_bug.cluster.rehearsal.around_jobs import bash_env, modulefiles, write_scripts
-from flat_bug.cluster.rehearsal.daemons import MARK, NODE, Process, wait_until
-from flat_bug.cluster.rehearsal.ending import PREFIX, end_abandoned, end_cluster, usual_parent, write_owner
-from flat_bug.cluster.rehearsal.parts import SEARCH, check_parts, find
+from flat_bug.cluster.rehearsal.daemon_set import DaemonSet
+from flat_bug.cluster.rehearsal.daemons import NODE, Process, kill, marked, wait_until
+from flat_bug.cluster.rehearsal.ending import PREFIX, end_abandoned, end_cluster, is_in_use, usual_parent, write_owner
+from flat_bug.cluster.rehearsal.parts import check_parts, find
 from flat_bug.cluster.rehearsal.ports import ReservedPorts
 from flat_bug.cluster.rehearsal.shape import ClusterShape, Folders, Ports
-from flat_bug.errors import MissingPartError, UsageError
+from flat_bug.errors import UsageError
 
 LONGEST_STATE = 60
-SECONDS_TO_START = 60.0
-SECONDS_TO_STOP = 10.0
 SERVING = {"idle", "mixed", "allocated", "completing"}
 
 
@@ -44,7 +41,7 @@ class LocalSlurm:
         self.shape = shape or ClusterShape()
         self._folders: Folders | None = None
         self._ports: ReservedPorts | None = None
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._daemons: DaemonSet | None = None
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -57,10 +54,18 @@ class LocalSlurm:
         self.stop()
 
     @classmethod
-    def attach(cls, shape: ClusterShape, state: Path) -> Self:
-        """Return a cluster that another process has started."""
-        cluster = cls(shape)
-        cluster._folders = Folders(state)
+    def attach(cls, state: Path) -> Self:
+        """Return a cluster that another process has started, and kept.
+
+        Raises:
+            UsageError: There is none.
+        """
+        folders = Folders(state)
+        if not folders.shape.is_file():
+            raise UsageError("there is no throw-away Slurm", where=state, mend="Start it first.")
+        cluster = cls(ClusterShape.read(folders.shape))
+        cluster._folders = folders
+        cluster._daemons = DaemonSet(cluster._folders)
         return cluster
 
     @property
@@ -71,13 +76,20 @@ class LocalSlurm:
         return self._folders
 
     @property
+    def daemons(self) -> DaemonSet:
+        """Return the daemons of the cluster."""
+        if self._daemons is None:
+            raise UsageError("the cluster is not started")
+        return self._daemons
+
+    @property
     def node_names(self) -> tuple[str, ...]:
         """Return the names of the nodes."""
         return self.shape.node_names
 
     @property
     def logs(self) -> Path:
-        """Return the folder of logs: slurmctld.log, slurmdbd.log, node1.log, …"""
+        """Return the folder of logs: slurmctld.log, slurmdbd.log and one for each node."""
         return self.folders.logs
 
     def node_disk(self, node: str) -> Path:
@@ -99,6 +111,7 @@ class LocalSlurm:
         end_abandoned(usual_parent())
         state = self._make_state()
         self._folders = Folders(state)
+        self._daemons = DaemonSet(self._folders)
         write_owner(state, None if keep else Process.of(os.getpid()))
         try:
             if not keep:
@@ -119,16 +132,14 @@ class LocalSlurm:
             return
         # Nothing of a cluster that is thrown away is worth a polite end, which takes many seconds.
         end_cluster(self.folders.state, wipe=wipe)
-        for child in self._children:
-            child.wait()
-        self._children.clear()
+        self.daemons.wait()
         if self._ports is not None:
             self._ports.release()
         if self._keeper is not None:
             self._keeper.communicate(keeper.DONE)
         self._keeper = self._ports = None
         if wipe:
-            self._folders = None
+            self._folders = self._daemons = None
 
     def environment(self) -> dict[str, str]:
         """Return the variables with which Slurm's commands, and ours, find the cluster."""
@@ -166,14 +177,14 @@ class LocalSlurm:
         return True
 
     def node_states(self) -> dict[str, str]:
-        """Return node → state as ``sinfo`` calls it: idle, mixed, allocated, down, …"""
+        """Return node → state as ``sinfo`` calls it: idle, mixed, allocated, down."""
         pairs = [line.split() for line in self.ask("sinfo", "-h", "-N", "-o", "%N %T", check=False).splitlines()]
         # A star says that the node does not answer, whatever it did when it last did.
         return {name: "down" if state.endswith("*") else state for name, state in pairs}
 
     def drained(self) -> bool:
-        """Return whether no job is in the queue and the database was told of all."""
-        return not self.ask("squeue", "-h", "-o", "%i").strip() and self._database_is_told()
+        """Return whether no job is in the queue, and the database knows how each of them ended."""
+        return not self.ask("squeue", "-h", "-o", "%i").strip() and self._database_knows_all()
 
     def wait_drained(self, seconds: float = 120.0) -> bool:
         """Return whether ``drained`` comes true within some seconds."""
@@ -184,16 +195,15 @@ class LocalSlurm:
     def crash_node(self, name: str) -> None:
         """Have a node go down as by a power cut: its daemon and all that runs on it, at once."""
         self._check_node(name)
-        daemons.kill(lambda: daemons.marked(self.folders.state, name))
-        self._reap()
+        kill(lambda: marked(self.folders.state, name))
+        self.daemons.reap()
 
     def start_node(self, name: str, *, wait: bool = True) -> None:
         """Start a node again after a crash and, with ``wait``, return when it serves."""
         self._check_node(name)
-        if not self._is_alive(name):
-            self._launch(name, ["slurmd", "-D", "-N", name, "-f", str(self.folders.conf)], {NODE: name})
-        if wait and not wait_until(lambda: self.node_states().get(name) in SERVING, SECONDS_TO_START):
-            raise self._not_started(name)
+        self.daemons.start(name, ["slurmd", "-D", "-N", name, "-f", str(self.folders.conf)], {NODE: name})
+        if wait:
+            self.daemons.wait_for(name, lambda: self.node_states().get(name) in SERVING)
 
     def out_of_memory(self, job: str) -> None:
         """End a running job, or task of an array as ``12_3``, as the system does when it is out of memory."""
@@ -205,25 +215,21 @@ class LocalSlurm:
 
     def stop_controller(self) -> None:
         """Stop the controller as an administrator does; jobs go on, and no command is answered."""
-        self._stop("slurmctld")
+        self.daemons.stop("slurmctld")
 
     def start_controller(self) -> None:
         """Start the controller again and return when it answers; it knows its jobs."""
-        if not self._is_alive("slurmctld"):
-            self._launch("slurmctld", ["slurmctld", "-D", "-f", str(self.folders.conf)])
-        if not wait_until(lambda: self.answers("scontrol", "ping"), SECONDS_TO_START):
-            raise self._not_started("slurmctld")
+        self.daemons.start("slurmctld", ["slurmctld", "-D", "-f", str(self.folders.conf)])
+        self.daemons.wait_for("slurmctld", lambda: self.answers("scontrol", "ping"))
 
     def stop_accounting(self) -> None:
         """Stop the database of jobs: ``sacct`` fails, and the controller keeps what it has to tell."""
-        self._stop("slurmdbd")
+        self.daemons.stop("slurmdbd")
 
     def start_accounting(self) -> None:
         """Start the database of jobs and return when it answers."""
-        if not self._is_alive("slurmdbd"):
-            self._launch("slurmdbd", ["slurmdbd", "-D"], accounting.variables(self.folders))
-        if not wait_until(lambda: self.answers("sacctmgr", "-n", "show", "cluster"), SECONDS_TO_START):
-            raise self._not_started("slurmdbd")
+        self.daemons.start("slurmdbd", ["slurmdbd", "-D"], accounting.variables(self.folders))
+        self.daemons.wait_for("slurmdbd", lambda: self.answers("sacctmgr", "-n", "show", "cluster"))
 
     def repair(self) -> None:
         """Start whatever is down, and put every node into service again."""
@@ -236,17 +242,17 @@ class LocalSlurm:
 
     def cancel_all(self, seconds: float = 30.0) -> bool:
         """Cancel all jobs and return whether the queue is empty within some seconds."""
-        jobs = self.ask("squeue", "-h", "-o", "%A").split()
+        jobs = self.ask("squeue", "-h", "-o", "%F").split()  # scancel takes no number of a task of an array
         if jobs:
             self.ask("scancel", *sorted(set(jobs)))
         return wait_until(lambda: not self.ask("squeue", "-h", "-o", "%i").strip(), seconds)
 
     def raw_job_id(self, job: str) -> str:
         """Return the number of its own that a running job has, which a task of an array has, too."""
-        found = re.findall(r"^JobId=(\d+)", self.ask("scontrol", "show", "job", job), re.MULTILINE)
+        found = self.ask("squeue", "-h", "-j", job, "-t", "running", "-o", "%A", check=False).split()
         if len(found) != 1:
             raise UsageError("this is not one running job", where=job)
-        return str(found[0])
+        return found[0]
 
     # ------------------------------------------------------------------ within
 
@@ -259,6 +265,8 @@ class LocalSlurm:
                 f"the folder of a cluster may have letters, digits and / . _ - only, and {LONGEST_STATE} of them",
                 where=state,
             )
+        if is_in_use(state):
+            raise UsageError("a throw-away Slurm runs there already", where=state, mend="Stop it first.")
         end_cluster(state)
         try:
             state.mkdir(parents=True)
@@ -275,6 +283,7 @@ class LocalSlurm:
     def _configure(self) -> None:
         shape, folders, user = self.shape, self.folders, _user()
         folders.make(shape.node_names)
+        shape.write(folders.shape)
         hosts.lead_to_loopback(folders.state)
         host = hosts.short_name()
         self._ports = ReservedPorts(2 + shape.nodes)
@@ -294,84 +303,46 @@ class LocalSlurm:
     def _start_daemons(self) -> None:
         self._start_munge()
         if self.shape.accounting:
-            database = self._start_database()
-            if not wait_until(lambda: accounting.answers(self.folders), SECONDS_TO_START):
-                raise self._not_started(database)
+            self._start_database()
             self.start_accounting()
             for command in accounting.set_up(self.shape, _user()):
                 self.ask(*command)
         self.start_controller()
         for name in self.node_names:
             self.start_node(name, wait=False)
-        if not wait_until(self._all_serve, SECONDS_TO_START):
-            raise self._not_started(self.node_names[0])
+        self.daemons.wait_for(self.node_names[0], self._all_serve)
 
     def _start_munge(self) -> None:
         folders = self.folders
         command = ["munged", "--foreground", "--force", f"--key-file={folders.etc}/munge.key", "--num-threads=4"]
         command += [f"--socket={folders.munge_socket}", f"--pid-file={folders.run}/munged.own-pid"]
         command += [f"--log-file={folders.logs}/munged.log", f"--seed-file={folders.run}/munge.seed"]
-        if not self._is_alive("munged"):
-            self._launch("munged", command)
-        if not wait_until(lambda: self.answers("munge", "-S", str(folders.munge_socket), "-n"), SECONDS_TO_START):
-            raise self._not_started("munged")
+        self.daemons.start("munged", command)
+        self.daemons.wait_for("munged", lambda: self.answers("munge", "-S", str(folders.munge_socket), "-n"))
 
-    def _start_database(self) -> str:
-        accounting.install_database(self.folders, _user(), self._variables())
-        self._launch("mariadbd", accounting.database_command(self.folders, _user()))
-        return "mariadbd"
+    def _start_database(self) -> None:
+        accounting.install_database(self.folders, _user(), self.daemons.variables())
+        self.daemons.start("mariadbd", accounting.database_command(self.folders, _user()))
+        self.daemons.wait_for("mariadbd", lambda: accounting.answers(self.folders))
 
     def _all_serve(self) -> bool:
         states = self.node_states()
         return len(states) == self.shape.nodes and set(states.values()) <= SERVING
 
-    def _database_is_told(self) -> bool:
-        return not self.shape.accounting or "DBD Agent queue size: 0\n" in self.ask("sdiag")
-
-    def _variables(self) -> dict[str, str]:
-        """Return the environment of a daemon: nothing of the caller's, who may have secrets in theirs."""
-        home = pwd.getpwuid(os.getuid()).pw_dir
-        mark = {MARK: str(self.folders.state), "SLURM_CONF": str(self.folders.conf)}
-        return {"PATH": SEARCH, "HOME": home, "LANG": "C.UTF-8", **mark}
-
-    def _launch(self, name: str, command: list[str], variables: dict[str, str] | None = None) -> None:
-        program = find(command[0]) or command[0]
-        environment = self._variables() | (variables or {})
-        child = daemons.launch([program, *command[1:]], environment, self.logs / f"{name}.out")
-        self._children.append(child)
-        if process := Process.of(child.pid):
-            daemons.note(process, self._pid_file(name))
-
-    def _pid_file(self, name: str) -> Path:
-        return self.folders.run / f"{name}.json"
-
-    def _is_alive(self, name: str) -> bool:
-        process = daemons.noted(self._pid_file(name))
-        return process is not None and process.is_alive()
-
-    def _stop(self, name: str) -> None:
-        process = daemons.noted(self._pid_file(name))
-        if process is not None:
-            process.send(signal.SIGTERM)
-            if not process.wait_gone(SECONDS_TO_STOP):
-                process.send(signal.SIGKILL)
-                process.wait_gone(SECONDS_TO_STOP)
-        self._reap()
-
-    def _reap(self) -> None:
-        self._children = [child for child in self._children if child.poll() is None]
+    def _database_knows_all(self) -> bool:
+        """Return whether sacct knows the end of every job that squeue remembers, which takes up to five seconds."""
+        if not self.shape.accounting:
+            return True
+        pairs = [line.split() for line in self.ask("squeue", "-h", "-r", "-t", "all", "-o", "%i %T").splitlines()]
+        # Tasks of an array that are cancelled before they start are never told of.
+        jobs = [job for job, state in pairs if state != "CANCELLED"]
+        rows = self.ask("sacct", "-n", "-X", "-P", "-o", "JobID,End", "-j", ",".join(jobs)).splitlines() if jobs else []
+        known = {job for job, _, end in (row.partition("|") for row in rows) if end != "Unknown"}
+        return known >= set(jobs)
 
     def _check_node(self, name: str) -> None:
         if name not in self.node_names:
             raise UsageError("there is no such node", where=name, mend=f"Nodes: {', '.join(self.node_names)}.")
-
-    def _not_started(self, name: str) -> MissingPartError:
-        """Return the error to raise when a daemon is not there; it holds the end of its log, which is removed."""
-        lines: list[str] = []
-        for suffix in ("out", "log"):
-            with contextlib.suppress(OSError):
-                lines += (self.logs / f"{name}.{suffix}").read_text("utf-8", errors="replace").splitlines()[-5:]
-        return MissingPartError(f"{name} of the throw-away Slurm did not start", where="; ".join(lines))
 
 
 def _user() -> str:

@@ -64,5 +64,9 @@ def find(program: str) -> str | None:
 
 def find_library(name: str) -> Path | None:
     """Return the path of a library or plugin of Slurm, or nothing."""
-    folders = [*Path("/usr/lib").glob("*/slurm-wlm"), *Path("/usr/lib").glob("*/slurm"), *Path("/usr/lib64").glob("slurm")]
+    folders = [
+        *Path("/usr/lib").glob("*/slurm-wlm"),
+        *Path("/usr/lib").glob("*/slurm"),
+        *Path("/usr/lib64").glob("slurm"),
+    ]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)

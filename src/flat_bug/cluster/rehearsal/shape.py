@@ -1,7 +1,9 @@
 """What a throw-away cluster is like: its nodes, accounts and limits, and where its files are."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 GUIDE_MODULES = ("StdEnv/2023", "python/3.11.5", "opencv/4.10.0", "gcc/12.3", "scipy-stack/2024a", "r/4.4.0")
 """Environment modules that people of the Digital Research Alliance of Canada load."""
@@ -73,6 +75,18 @@ class ClusterShape:
             return self.modules
         return GUIDE_MODULES if self.modules else ()
 
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self), default=str), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return what ``write`` has written."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        paths = {name: Path(values[name]) for name in ("python", "state") if values[name] is not None}
+        return cls(**{**values, **lists, **paths})
+
 
 @dataclass(frozen=True)
 class Folders:
@@ -89,6 +103,11 @@ class Folders:
     def conf(self) -> Path:
         """Return the file that ``SLURM_CONF`` names."""
         return self.etc / "slurm.conf"
+
+    @property
+    def shape(self) -> Path:
+        """Return the file that says what the cluster is like."""
+        return self.state / "shape.json"
 
     @property
     def run(self) -> Path:

@@ -39,7 +39,7 @@ SwitchType=switch/none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SlurmdParameters=config_overrides
-SlurmctldTimeout=30
+SlurmctldTimeout=10
 SlurmdTimeout=10
 ReturnToService=2
 TreeWidth=65533
@@ -53,6 +53,7 @@ JobRequeue=1
 EnforcePartLimits=ALL
 MaxArraySize={shape.max_array_size if shape.arrays else 0}
 MinJobAge={shape.min_job_age}
+DefMemPerCPU={max(1, shape.memory_mb // shape.cpus)}
 KillWait=5
 InactiveLimit=0
 WaitTime=0
@@ -68,7 +69,7 @@ def _scheduling(shape: ClusterShape) -> str:
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_CPU_Memory",
         "SchedulerType=sched/backfill",
-        "SchedulerParameters=sched_interval=2,sched_min_interval=10000,bf_interval=2,batch_sched_delay=0",
+        "SchedulerParameters=sched_interval=1,sched_min_interval=10000,bf_interval=1,batch_sched_delay=0",
         "PriorityType=priority/basic",
     ]
     names = ["gpu", *(item.partition(":")[0] for item in shape.countable)]
@@ -164,5 +165,5 @@ def gres_conf(shape: ClusterShape, folders: Folders) -> str:
 
 
 def cgroup_conf() -> str:
-    """Return the text of ``cgroup.conf``, which is read even where nothing uses cgroups, and would probe the machine."""
+    """Return the text of ``cgroup.conf``, which is read even where nothing uses cgroups, and would have us probed."""
     return "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nConstrainCores=no\nConstrainRAMSpace=no\nConstrainDevices=no\n"
