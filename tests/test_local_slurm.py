@@ -213,6 +213,7 @@ class TestFailures:
         slurm.end_time_now(job)
         wait_for_state(slurm, job, "TIMEOUT")
 
+    @pytest.mark.slow
     def test_jobs_survive_a_restart_of_the_controller(self, slurm: LocalSlurm, tmp_path: Path) -> None:
         sbatch(f"-o{tmp_path}/log", script="sleep 2; echo survived")
         assert wait_until((tmp_path / "log").exists, 10)

@@ -43,7 +43,7 @@ SlurmctldTimeout=10
 SlurmdTimeout=10
 ReturnToService=2
 TreeWidth=65533
-MessageTimeout=30
+MessageTimeout=15
 TCPTimeout=10"""
 
 
