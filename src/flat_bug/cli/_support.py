@@ -24,6 +24,7 @@ def run(app: App, tokens: list[str]) -> int:
     debug = "--debug" in tokens
     words = [_with_hyphens(word) for word in tokens if word != "--debug"]
     try:
+        words = _with_slurm_words(app, words)
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except FlatBugError as error:
         if debug:
@@ -39,6 +40,19 @@ def run(app: App, tokens: list[str]) -> int:
         print_lines(["interrupted", "Nothing is half-written; run the same command again."])
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _with_slurm_words(app: App, words: list[str]) -> list[str]:
+    """Return the words with the options of sbatch that follow ``--slurm`` gathered behind it."""
+    if not any(word == "--slurm" or word.startswith("--slurm=") for word in words):
+        return words
+    from flat_bug.cluster.options import gather_slurm_words  # noqa: PLC0415 - most commands have no such options
+
+    command, _, _ = app.parse_commands(words)
+    for name in command:
+        app = app[name]
+    own = [name for argument in app.assemble_argument_collection(parse_docstring=False) for name in argument.names]
+    return gather_slurm_words(words, own)
 
 
 def print_lines(lines: list[str]) -> None:

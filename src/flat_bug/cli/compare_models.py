@@ -10,7 +10,6 @@ from cyclopts import Group, Parameter
 from cyclopts.types import PositiveInt
 
 from flat_bug.cli._support import print_json, print_lines, print_table
-from flat_bug.errors import MissingPartError, UsageError
 
 if TYPE_CHECKING:
     from flat_bug.experiments.compare_models import CompareModels
@@ -27,12 +26,15 @@ class InputOptions:
     Attributes:
         input: Folder of images.
         ground_truth: COCO file that annotates them.
+        archive: What fb data pack made: each node takes from it what the tasks read. Without -i and -g, the validation
+            images in it are used.
         input_pattern: Regular expression for the names of images.
         soft: Do not look for images and ground truth here: they exist on the node that runs the task.
     """
 
-    input: Annotated[str, Parameter(["--input", "-i"])]
-    ground_truth: Annotated[str, Parameter(["--ground-truth", "-g"])]
+    input: Annotated[str | None, Parameter(["--input", "-i"])] = None
+    ground_truth: Annotated[str | None, Parameter(["--ground-truth", "-g"])] = None
+    archive: Annotated[str | None, Parameter(["--archive", "-a"])] = None
     input_pattern: str | None = None
     soft: bool = False
 
@@ -89,7 +91,8 @@ class RunOptions:
         device: auto, cpu, cuda:0 or 0; several are taken in turn.
         jobs: Tasks at a time; by default one for every four processors, or one when they use a GPU.
         dry_run: Show what would be done, and do nothing.
-        slurm: Submit to SLURM, with options as key=value.
+        slurm: Submit to SLURM. Options of sbatch follow: mem=32GB time=01:00:00 --hold; of ours: profile=NAME,
+            environment=DIR, slurm_setup=FILE, max_parallel=N, tasks_per_job=N, retries=N.
         json: Print one machine-readable object.
     """
 
@@ -130,7 +133,9 @@ def compare_models(
     for note in notes:
         print_lines([note])
     if run.slurm is not None:
-        _refuse_slurm(run.slurm)
+        from flat_bug.cli.slurm import submit  # noqa: PLC0415 - runs on this machine do not need it
+
+        return submit(made, run.output, run.slurm, dry_run=run.dry_run, json=run.json)
     if run.dry_run:
         _show_plan(made, run)
         return None
@@ -148,6 +153,7 @@ def _options(inputs: InputOptions, models: ModelOptions, scoring: ScoringOptions
     return CompareModels(
         input=inputs.input,
         ground_truth=inputs.ground_truth,
+        archive=inputs.archive,
         directories=models.directory,
         weights=models.weights,
         tmp=run.tmp,
@@ -179,17 +185,6 @@ def _carry_out(made: "Plan", run: RunOptions) -> int:
     except KeyboardInterrupt:
         return interrupted(run.output)
     return show(write_results(folder), run.output, json=run.json)
-
-
-def _refuse_slurm(options: tuple[str, ...]) -> None:
-    for option in options:
-        if not option.partition("=")[0] or "=" not in option:
-            raise UsageError("an option of SLURM is not key=value", where=option, mend="Write it as mem=32GB.")
-    raise MissingPartError(
-        "the SLURM submitter is not part of this version yet",
-        where="--slurm",
-        mend="Leave it out to run the tasks on this machine, within a job of your own.",
-    )
 
 
 def _show_plan(made: "Plan", run: RunOptions) -> None:

@@ -23,6 +23,8 @@ COMMANDS = {
     "train": ("train:train", "Train a segmentation model on a prepared tree."),
     "status": ("status:status", "Show the state of every task of a run."),
     "resume": ("status:resume", "Run what is missing or stale in a run."),
+    "cancel": ("status:cancel", "Cancel the jobs of a run on SLURM."),
+    "logs": ("logs:logs", "Show what tasks and their jobs have printed."),
     "report": ("status:report", "Write the report of a run again."),
     "data prepare": ("data:prepare", "COCO folders to a tree for training."),
     "data synth": ("data:synth", "Make small arthropod-like datasets."),

@@ -1,16 +1,19 @@
-"""``fb status``, ``fb resume`` and ``fb report``: what became of a run, going on with it, and its tables."""
+"""``fb status``, ``fb resume``, ``fb cancel`` and ``fb report``: what became of a run, and going on with it."""
 
 import shlex
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import polars as pl
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
 from flat_bug.cli._support import print_json, print_lines, print_table
-from flat_bug.errors import EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_OK
+from flat_bug.cluster.submission import is_on_slurm
+from flat_bug.errors import EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_OK, UsageError
 from flat_bug.experiments.local import LocalSubmitter
 from flat_bug.experiments.results import Results, write_results
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus, number_of
@@ -18,25 +21,59 @@ from flat_bug.experiments.submitter import resume as resume_run
 from flat_bug.experiments.submitter import to_repeat
 
 
-def status(run: Path, /, *, json: bool = False) -> None:
+def status(
+    run: Path,
+    /,
+    *,
+    watch: Annotated[bool, Parameter(["--watch", "-w"])] = False,
+    every: PositiveInt = 30,
+    json: bool = False,
+) -> None:
     """Show the state of every task of a run.
 
-    Example: fb status runs/first
+    Example: fb status runs/first --watch
+
+    Args:
+        run: The run folder, which -o named.
+        watch: Show it again and again until nothing is queued or running.
+        every: Seconds between looks, 30 by default. Each look is one question to the scheduler.
+        json: Print one machine-readable object.
+    """
+    folder = RunFolder.open(run)
+    while True:
+        statuses, notes = look(folder)
+        rows = [_row(found) for found in statuses]
+        if watch and sys.stdout.isatty():
+            print("\033[2J\033[H", end="")
+        if json:
+            print_json({"run": str(run), "experiment": folder.plan.experiment, "tasks": rows, "notes": notes})
+        else:
+            _show_states(run, rows, notes)
+        if not watch or not any(found.state in {TaskState.QUEUED, TaskState.RUNNING} for found in statuses):
+            break
+        sys.stdout.flush()
+        time.sleep(every)
+    if to_repeat(statuses) and not json:
+        print(f"Go on with it: fb resume {shlex.quote(str(run))}")
+
+
+def cancel(run: Path, /, *, json: bool = False) -> None:
+    """Cancel the jobs of a run that was submitted to SLURM; what is finished is kept.
+
+    Example: fb cancel runs/first
 
     Args:
         run: The run folder, which -o named.
         json: Print one machine-readable object.
     """
-    folder = RunFolder.open(run)
-    statuses = folder.statuses()
-    rows = [_row(found) for found in statuses]
+    from flat_bug.cluster.cancel import cancel_jobs  # noqa: PLC0415 - runs on this machine need no Slurm
+
+    cancelled = cancel_jobs(RunFolder.open(run))
     if json:
-        print_json({"run": str(run), "experiment": folder.plan.experiment, "tasks": rows})
+        print_json({"run": str(run), "cancelled": cancelled})
         return
-    table = pl.DataFrame(rows, infer_schema_length=None)
-    print_table(table.select("task", "state", "attempt", "seconds", "node", "reason"), f"{run}: {_counts(rows)}")
-    if to_repeat(statuses):
-        print(f"Go on with it: fb resume {shlex.quote(str(run))}")
+    print(f"Cancelled: {', '.join(cancelled) or 'nothing, no job is in the queue'}")
+    print(f"Resume:    fb resume {shlex.quote(str(run))}")
 
 
 def resume(
@@ -45,19 +82,30 @@ def resume(
     *,
     jobs: Annotated[PositiveInt | None, Parameter(["--jobs", "-j"])] = None,
     retry_failed: bool = False,
+    grow: Literal["mem", "time"] | None = None,
+    slurm: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None,
     json: bool = False,
 ) -> int:
     """Run what is missing, interrupted or stale in a run; what is done stays as it is.
 
-    Example: fb resume runs/first --jobs 2
+    A run that was submitted to SLURM goes on there, with the options that it
+    was given, and others that --slurm names now.
+
+    Example: fb resume runs/first --grow mem
 
     Args:
         run: The run folder, which -o named.
         jobs: Tasks at a time; by default one for every four processors, or one when they use a GPU.
         retry_failed: Also repeat the tasks that failed on an input which is still the same.
+        grow: Twice as much memory (mem) or time for the tasks that failed for want of it.
+        slurm: Options of sbatch that replace those of the run: mem=64G time=04:00:00.
         json: Print one machine-readable object.
     """
     folder = RunFolder.open(run)
+    if is_on_slurm(folder):
+        return _resume_on_slurm(folder, run, slurm or (), grow, retry_failed=retry_failed, json=json)
+    if slurm is not None or grow is not None:
+        raise UsageError("this run was not submitted to SLURM", where=run, mend="Leave --slurm and --grow out.")
     try:
         tasks = resume_run(folder, LocalSubmitter(jobs=jobs), retry_failed)
     except KeyboardInterrupt:
@@ -76,7 +124,56 @@ def report(run: Path, /, *, json: bool = False) -> None:
         run: The run folder, which -o named.
         json: Print one machine-readable object.
     """
-    show(write_results(RunFolder.open(run)), run, json=json)
+    folder = RunFolder.open(run)
+    statuses, _ = look(folder)
+    show(write_results(folder, statuses), run, json=json)
+
+
+def look(folder: RunFolder) -> tuple[Sequence[TaskStatus], Sequence[str]]:
+    """Return the state of every task, and what could not be found out."""
+    if not is_on_slurm(folder):
+        return folder.statuses(), ()
+    from flat_bug.cluster.observe import observe  # noqa: PLC0415 - runs on this machine need no Slurm
+
+    seen = observe(folder)
+    return seen.statuses, seen.notes
+
+
+def _resume_on_slurm(
+    folder: RunFolder,
+    run: Path,
+    words: Sequence[str],
+    grow: Literal["mem", "time"] | None,
+    *,
+    retry_failed: bool,
+    json: bool,
+) -> int:
+    from flat_bug.cli.slurm import say_submitted  # noqa: PLC0415 - runs on this machine need no Slurm
+    from flat_bug.cluster.files_of_jobs import change_options  # noqa: PLC0415
+    from flat_bug.cluster.options import parse_slurm  # noqa: PLC0415
+    from flat_bug.cluster.slurm import SlurmSubmitter, submitted_since  # noqa: PLC0415
+    from flat_bug.cluster.submission import next_number  # noqa: PLC0415
+
+    if words:
+        change_options(folder, parse_slurm(words))
+    first = next_number(folder)
+    tasks = resume_run(folder, SlurmSubmitter(grow=grow), retry_failed)
+    if tasks:
+        say_submitted(folder, run, submitted_since(folder, first), json=json)
+        return EXIT_OK
+    statuses, _ = look(folder)
+    if any(found.state in {TaskState.QUEUED, TaskState.RUNNING} for found in statuses):
+        print(f"Nothing to submit: what is not done is queued or running. Follow: fb status {shlex.quote(str(run))}")
+        return EXIT_OK
+    return show(write_results(folder, statuses), run, json=json)
+
+
+def _show_states(run: Path, rows: list[dict[str, Any]], notes: Sequence[str]) -> None:
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    columns = ["task", "state", "attempt", "seconds", "node", *(["job"] if any(table["job"]) else []), "reason"]
+    print_table(table.select(columns), f"{run}: {_counts(rows)}")
+    for note in notes:
+        print(f"note: {note}")
 
 
 def show(results: Results, run: Path, *, json: bool) -> int:
@@ -92,7 +189,7 @@ def show(results: Results, run: Path, *, json: bool) -> int:
         print(f"Report: {results.page}")
     sys.stdout.flush()  # before what goes to standard error
     for found in [*open_tasks, *flawed]:
-        mend = found.record.failure.mend if found.record and found.record.failure else ""
+        mend = found.failure.mend if found.failure else ""
         log = f"See {found.attempt / LOG_NAME}" if found.attempt else ""
         print_lines([f"{found.task.id}: {found.state}: {found.reason}", *filter(None, [mend, log])])
     return EXIT_ITEMS_FAILED if open_tasks or flawed else EXIT_OK
@@ -109,9 +206,11 @@ def _row(found: TaskStatus) -> dict[str, Any]:
         "task": found.task.id,
         "state": str(found.state),
         "attempt": number_of(found.attempt) if found.attempt else None,
-        "seconds": found.record.seconds if found.record else None,
-        "node": found.record.node.host if found.record else None,
+        "seconds": found.seconds,
+        "node": found.node or None,
+        "job": found.job or None,
         "reason": found.reason,
+        "failure": found.failure.kind if found.failure else None,
     }
 
 

@@ -100,14 +100,16 @@ def _run(words: Sequence[str], timeout: float, stdin: str | None) -> "subprocess
             f"the scheduler did not answer within {timeout:g} s", where=command, mend="Try again in some minutes."
         ) from error
     if done.returncode != 0:
-        raise _error_of(command, done)
+        raise error_of_text(command, done.stderr)
     return done
 
 
-def _error_of(command: str, done: "subprocess.CompletedProcess[str]") -> SchedulerError:
-    lines = [_PREFIX.sub("", line.strip()) for line in done.stderr.splitlines() if line.strip()]
-    first = lines[0] if lines else f"{command} ended with exit code {done.returncode} and said nothing"
-    if _SILENT.search(done.stderr):
+def error_of_text(command: str, text: str) -> SchedulerError:
+    """Return the error that stands for what a command of Slurm has said."""
+    lines = [_PREFIX.sub("", line.strip()) for line in text.splitlines() if _PREFIX.match(line.strip())]
+    lines = lines or [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else f"{command} failed and said nothing"
+    if _SILENT.search(text):
         return SchedulerSilentError(
             f"the scheduler does not answer: {first}", where=command, mend="Try again in some minutes."
         )

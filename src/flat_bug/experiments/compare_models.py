@@ -13,9 +13,10 @@ from flat_bug.errors import DatasetError, UsageError
 from flat_bug.experiments.digests import digest_of
 from flat_bug.experiments.models import Model, find_models
 from flat_bug.experiments.node_path import NodePath
-from flat_bug.experiments.plan import Frozen, Plan, Resources, Task
+from flat_bug.experiments.plan import Frozen, Plan, Resources, Stage, Task
 from flat_bug.experiments.record import current_versions
 from flat_bug.experiments.score_task import CALL, ScoreModel
+from flat_bug.experiments.staged import staged_inputs
 from flat_bug.prediction_run import find_images
 from flat_bug.prediction_run.inputs import DEFAULT_PATTERN
 from flat_bug.segmenters.base import card_path
@@ -31,6 +32,7 @@ class CompareModels(Frozen):
     Attributes:
         input: Folder of images; may hold variables of the node.
         ground_truth: COCO file; may hold variables of the node.
+        archive: Archive that nodes take images and ground truth from; these are then in ``$SLURM_TMPDIR``.
         directories: Folders of trained models, weight files, or globs.
         weights: Weight files, ``name=file`` or ``default``.
         tmp: Folder of the node to work in.
@@ -46,8 +48,9 @@ class CompareModels(Frozen):
         evaluate: Settings of the evaluation.
     """
 
-    input: str
-    ground_truth: str
+    input: str | None = None
+    ground_truth: str | None = None
+    archive: str | None = None
     directories: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     tmp: str | None = None
@@ -76,10 +79,14 @@ def plan(options: CompareModels, output: Path, command: Sequence[str] = ()) -> t
         DatasetError: The ground truth is not usable.
         ConfigError: A setting is impossible.
     """
-    images, truth = _node_path(options.input), _node_path(options.ground_truth)
+    staged = None if options.archive is None else staged_inputs(options.archive, options.input, options.ground_truth)
+    if staged is None and (options.input is None or options.ground_truth is None):
+        raise UsageError("there is nothing to score on", where="-i, -g", mend="Name images and ground truth, or -a.")
+    images = _node_path(staged.images if staged else str(options.input))
+    truth = _node_path(staged.ground_truth if staged else str(options.ground_truth))
     config = _node_path(options.config) if options.config is not None else None
     tmp = _node_path(options.tmp) if options.tmp is not None else None
-    if not options.soft:
+    if not options.soft and staged is None:
         _check_inputs(images, truth, options.input_pattern or DEFAULT_PATTERN, output)
     found = find_models(
         options.directories, options.weights, pattern=options.weight_pattern, all_weights=options.all_weights
@@ -102,7 +109,10 @@ def plan(options: CompareModels, output: Path, command: Sequence[str] = ()) -> t
         command=tuple(command),
         versions=current_versions(),
         digests=_digests(found.models, [truth, *([config] if config else [])]),
-        tasks=tuple(_task(name, args) for name, args in zip(task_ids(found.models), scored, strict=True)),
+        tasks=tuple(
+            _task(name, args, staged.stage if staged else ())
+            for name, args in zip(task_ids(found.models), scored, strict=True)
+        ),
     )
     return made, found.notes
 
@@ -160,7 +170,7 @@ def _literal(path: Path) -> str:
     return str(NodePath.literal(path))
 
 
-def _task(name: str, args: ScoreModel) -> Task:
+def _task(name: str, args: ScoreModel, stage: tuple[Stage, ...]) -> Task:
     values = args.model_dump(mode="json")
     return Task(
         id=name,
@@ -168,6 +178,7 @@ def _task(name: str, args: ScoreModel) -> Task:
         args=values,
         inputs=tuple(key for key in INPUTS if values[key] is not None),
         resources=Resources(gpus=0 if args.device == "cpu" else 1),
+        stage=stage,
     )
 
 

@@ -5,14 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flat_bug.experiments.plan import Task
-from flat_bug.experiments.run_folder import RunFolder, TaskState
+from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
 from flat_bug.processors import usable_processors
 from flat_bug.progress import track
 
@@ -41,15 +43,20 @@ class LocalSubmitter:
         """Wait until the processes of a submitter that was killed are gone; where the system kills them, at once."""
         run.wait_for_running()
 
+    def statuses(self, run: RunFolder) -> Sequence[TaskStatus]:
+        """Return the state of every task, as the run folder tells it."""
+        return run.statuses()
+
     def submit(self, run: RunFolder, tasks: Sequence[Task]) -> None:
         """Run the tasks, each when those it comes after are done; it is left out when one of them is not."""
         jobs = min(self.jobs or default_jobs(tasks), max(1, len(tasks)))
-        children = _Children(run, self.worker, free=deque(share_cpus(usable_processors(), jobs)))
-        try:
-            for _ in track(_run(children, run, tasks), "Running tasks", total=len(tasks)):
-                pass
-        finally:
-            children.end()
+        with _node_folder(tasks) as environment:
+            children = _Children(run, self.worker, environment, free=deque(share_cpus(usable_processors(), jobs)))
+            try:
+                for _ in track(_run(children, run, tasks), "Running tasks", total=len(tasks)):
+                    pass
+            finally:
+                children.end()
 
 
 def share_cpus(cpus: Sequence[int], jobs: int) -> list[list[int]]:
@@ -62,6 +69,16 @@ def default_jobs(tasks: Sequence[Task]) -> int:
     if any(task.resources.gpus for task in tasks) and any(Path("/dev").glob("nvidia[0-9]*")):
         return 1
     return max(1, len(usable_processors()) // CPUS_PER_TASK)
+
+
+@contextmanager
+def _node_folder(tasks: Sequence[Task]) -> Iterator[dict[str, str]]:
+    """Yield the environment of the tasks; what they stage has a folder of its own where no scheduler gives one."""
+    if os.environ.get("SLURM_TMPDIR") or not any(task.stage for task in tasks):
+        yield dict(os.environ)
+        return
+    with tempfile.TemporaryDirectory(prefix="flat-bug-") as folder:
+        yield {**os.environ, "SLURM_TMPDIR": folder}
 
 
 def _run(children: "_Children", run: RunFolder, tasks: Sequence[Task]) -> Iterator[str]:
@@ -94,6 +111,7 @@ class _Children:
 
     run: RunFolder
     worker: tuple[str, ...]
+    environment: dict[str, str]
     free: deque[list[int]]
     running: dict[str, tuple[subprocess.Popen[bytes], list[int]]] = field(default_factory=dict)
 
@@ -102,7 +120,7 @@ class _Children:
         command = [*self.worker, str(self.run.write_spec(task)), "--parent", str(os.getpid())]
         command += ["--cpus", ",".join(map(str, cpus))]
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we end the children.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=self.environment)
         self.running[task.id] = process, cpus
 
     def ended(self) -> list[str]:

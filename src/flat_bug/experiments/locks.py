@@ -1,5 +1,6 @@
 """Locks that a process holds while it lives, whichever way it ends."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -9,6 +10,10 @@ from pathlib import Path
 
 from flat_bug.errors import RunError
 from flat_bug.files import cannot_write
+
+WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+"""What a file system without locks answers, such as Lustre mounted with ``noflock``. There the lock is not held by
+anybody: attempts are still folders that only one process can make."""
 
 
 @contextmanager
@@ -58,7 +63,8 @@ def _acquire(descriptor: int, path: Path, what: str) -> None:
             mend="Wait until it has ended, or end it; what is finished is kept.",
         ) from error
     except OSError as error:
-        raise cannot_write(path, error) from error
+        if error.errno not in WITHOUT_LOCKS:
+            raise cannot_write(path, error) from error
 
 
 def _try_shared(path: Path, flags: int) -> bool:
@@ -72,6 +78,9 @@ def _try_shared(path: Path, flags: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_SH | flags)
     except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
     finally:
         os.close(descriptor)
     return False

@@ -33,6 +33,20 @@ class Resources(Frozen):
     gpus: NonNegativeInt = 0
 
 
+class Stage(Frozen):
+    """Parts of an archive that a task reads from a folder of its node; see ``datasets.stage``.
+
+    Attributes:
+        archive: The archive, as text of a ``NodePath``.
+        only: Its parts: ``insects/images/val``. All of it by default.
+        into: The folder to put them in, as text of a ``NodePath``.
+    """
+
+    archive: str
+    only: tuple[str, ...] = ()
+    into: str = "$SLURM_TMPDIR"
+
+
 class Task(Frozen):
     """One call of a registered function, in a process of its own.
 
@@ -44,6 +58,8 @@ class Task(Frozen):
             and the task is stale when they change.
         resources: What it needs.
         after: Tasks that must be done before this one starts.
+        stage: What is put on the node before the call.
+        goes_on: Whether another attempt goes on where one that ran out of time has stopped.
     """
 
     id: TaskId
@@ -52,6 +68,8 @@ class Task(Frozen):
     inputs: tuple[str, ...] = ()
     resources: Resources = Resources()
     after: tuple[TaskId, ...] = ()
+    stage: tuple[Stage, ...] = ()
+    goes_on: bool = False
 
     @model_validator(mode="after")
     def _inputs_are_paths(self) -> Self:

@@ -22,7 +22,39 @@ RECORD_NAME = "result.json"
 PARTS = ("numpy", "onnxruntime", "openvino", "polars", "shapely", "torch", "ultralytics")
 """Parts that figures depend on; their versions are written into every record."""
 
-FailureKind = Literal["bad input", "cancelled", "cannot write", "error", "missing part", "out of memory"]
+FailureKind = Literal[
+    "bad input",
+    "cancelled",
+    "cannot write",
+    "error",
+    "killed",
+    "missing part",
+    "node failure",
+    "out of memory",
+    "preempted",
+    "setup failed",
+    "time limit",
+]
+
+
+class OutOfTimeError(KeyboardInterrupt):
+    """The scheduler will end the job soon: what is running stops as it does on Ctrl-C."""
+
+
+class StagingError(Exception):
+    """What a task reads could not be put on its node."""
+
+    def __init__(self, cause: FlatBugError) -> None:
+        super().__init__(str(cause))
+        self.what, self.where, self.mend = cause.what, cause.where, cause.mend
+
+
+KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
+    (OutOfTimeError, "time limit"),
+    (StagingError, "setup failed"),
+    (KeyboardInterrupt, "cancelled"),
+)
+"""Errors that say what kind of failure they are; the first that fits counts."""
 
 
 class Failure(Frozen):
@@ -48,6 +80,11 @@ class Failure(Frozen):
         trace = "".join(traceback.format_exception(error))
         kind = _kind_of(error)
         if isinstance(error, FlatBugError):
+            return cls(kind=kind, what=error.what, where=error.where, mend=error.mend, traceback=trace)
+        if isinstance(error, OutOfTimeError):
+            mend = "Another attempt goes on from there, or give it more time: fb resume RUN --grow time."
+            return cls(kind=kind, what="the time limit of its job came near", mend=mend, traceback=trace)
+        if isinstance(error, StagingError):
             return cls(kind=kind, what=error.what, where=error.where, mend=error.mend, traceback=trace)
         if isinstance(error, KeyboardInterrupt):
             return cls(kind=kind, what="stopped before it was finished", mend="Resume the run.", traceback=trace)
@@ -76,8 +113,9 @@ class Node(Frozen):
     @classmethod
     def here(cls) -> Self:
         """Return this machine and process."""
-        job = os.environ.get("SLURM_JOB_ID", "")
-        return cls(host=socket.gethostname(), pid=os.getpid(), system=platform.platform(), slurm_job=job)
+        # What Slurm calls the node; several of its nodes can be one machine.
+        host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+        return cls(host=host, pid=os.getpid(), system=platform.platform(), slurm_job=_slurm_job())
 
 
 class Record(Frozen):
@@ -162,9 +200,16 @@ def _commit() -> str:
         return ""
 
 
+def _slurm_job() -> str:
+    """Return the job as squeue calls it: ``123``, or ``123_4`` of an array."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID", "")
+
+
 def _kind_of(error: BaseException) -> FailureKind:
-    if isinstance(error, KeyboardInterrupt):
-        return "cancelled"
+    for kind_of_error, kind in KINDS:
+        if isinstance(error, kind_of_error):
+            return kind
     # torch and onnxruntime have errors of their own, which cannot be imported here.
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "Failed to allocate memory" in str(error):
         return "out of memory"

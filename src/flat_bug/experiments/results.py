@@ -55,8 +55,12 @@ class Results:
         return pl.DataFrame(cells, infer_schema_length=None).pivot("dataset", index="model", values="cell")
 
 
-def write_results(run: RunFolder) -> Results:
+def write_results(run: RunFolder, statuses: Sequence[TaskStatus] | None = None) -> Results:
     """Write ``results.csv``, ``results.parquet`` and ``report.html`` from what the tasks have left.
+
+    Args:
+        run: The run.
+        statuses: The state of every task, where a scheduler knows more than the run folder.
 
     Raises:
         OutputError: The report cannot be written.
@@ -64,7 +68,7 @@ def write_results(run: RunFolder) -> Results:
     # Figures take a second to import, which `fb status` and the start of a run do not have.
     from flat_bug.evaluation.report import write_report  # noqa: PLC0415
 
-    statuses = tuple(run.statuses())
+    statuses = tuple(run.statuses() if statuses is None else statuses)
     scored = [status for status in statuses if status.task.call == CALL]
     table = result_table(scored)
     with atomic_path(run.report / "results.csv") as temporary:

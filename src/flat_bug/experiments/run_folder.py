@@ -22,7 +22,7 @@ from flat_bug.experiments import locks
 from flat_bug.experiments.digests import Digest, is_unchanged
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.plan import Plan, Task, read_plan
-from flat_bug.experiments.record import Record, read_record
+from flat_bug.experiments.record import Failure, Record, read_record
 from flat_bug.experiments.registry import CALLS, check_calls
 from flat_bug.files import cannot_write, write_text
 
@@ -35,12 +35,13 @@ LEFT_NO_RECORD = "it ended without a record: killed, out of memory, or the machi
 
 
 class TaskState(StrEnum):
-    """The state of a task, from what lies in the run folder."""
+    """The state of a task, from what lies in the run folder, and from the scheduler where there is one."""
 
     DONE = "done"
     FAILED = "failed"
     STALE = "stale"
     MISSING = "missing"
+    QUEUED = "queued"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
 
@@ -55,6 +56,10 @@ class TaskStatus:
         reason: Why; of a task that is done, which of its items failed.
         attempt: Folder of the attempt that decides, or nothing when the task was never started.
         record: The record of that attempt, if it has one.
+        failure: Why it failed, from the record, or from what the scheduler knows of an attempt without one.
+        job: The job of the scheduler that it belongs to: ``123_4``.
+        node: Where it runs or ran.
+        seconds: How long it has run.
     """
 
     task: Task
@@ -62,13 +67,17 @@ class TaskStatus:
     reason: str = ""
     attempt: Path | None = None
     record: Record | None = None
+    failure: Failure | None = None
+    job: str = ""
+    node: str = ""
+    seconds: float | None = None
 
     @property
     def is_worth_repeating(self) -> bool:
         """Whether another attempt can end differently; the same bad input would fail again."""
         if self.state is TaskState.FAILED:
-            return self.record is None or self.record.failure is None or self.record.failure.kind != "bad input"
-        return self.state not in {TaskState.DONE, TaskState.RUNNING}
+            return self.failure is None or self.failure.kind != "bad input"
+        return self.state not in {TaskState.DONE, TaskState.QUEUED, TaskState.RUNNING}
 
 
 @dataclass(frozen=True)
@@ -210,15 +219,31 @@ def _status_of_attempt(task: Task, attempt: Path) -> TaskStatus:
         return TaskStatus(task, TaskState.FAILED, error.brief(), attempt)
     if record is None:
         return TaskStatus(task, TaskState.INTERRUPTED, LEFT_NO_RECORD, attempt)
+    state, reason = _state_of_record(task, attempt, record)
+    return TaskStatus(
+        task,
+        state,
+        reason,
+        attempt,
+        record,
+        failure=record.failure,
+        job=record.node.slurm_job,
+        node=record.node.host,
+        seconds=record.seconds,
+    )
+
+
+def _state_of_record(task: Task, attempt: Path, record: Record) -> tuple[TaskState, str]:
+    """Return the state that a record stands for now, and why."""
     changed = [name for name, path in task.input_paths().items() if _is_changed(path, record.inputs.get(name))]
     if changed:
-        return TaskStatus(task, TaskState.STALE, f"changed since: {', '.join(changed)}", attempt, record)
+        return TaskState.STALE, f"changed since: {', '.join(changed)}"
     if record.failure is not None:
-        return TaskStatus(task, TaskState.FAILED, record.failure.brief(), attempt, record)
+        return TaskState.FAILED, record.failure.brief()
     damaged = [name for name, digest in record.outputs.items() if not is_unchanged(attempt / name, digest)]
     if damaged:
-        return TaskStatus(task, TaskState.STALE, f"its output was changed: {damaged[0]}", attempt, record)
-    return TaskStatus(task, TaskState.DONE, _failed_items(record), attempt, record)
+        return TaskState.STALE, f"its output was changed: {damaged[0]}"
+    return TaskState.DONE, _failed_items(record)
 
 
 def _failed_items(record: Record) -> str:

@@ -15,13 +15,23 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from flat_bug.errors import EXIT_ITEMS_FAILED, EXIT_OK, DatasetError, FlatBugError
 from flat_bug.experiments import locks
 from flat_bug.experiments.digests import Digest, digest_of
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.plan import Task, read_task
-from flat_bug.experiments.record import RECORD_NAME, Failure, Node, Outcome, Record, current_versions
+from flat_bug.experiments.record import (
+    RECORD_NAME,
+    Failure,
+    Node,
+    Outcome,
+    OutOfTimeError,
+    Record,
+    StagingError,
+    current_versions,
+)
 from flat_bug.experiments.registry import CALLS, load_call
 from flat_bug.experiments.run_folder import LOCK_NAME, LOG_NAME, attempts_in, number_of
 from flat_bug.files import cannot_write
@@ -40,7 +50,8 @@ def main(tokens: list[str] | None = None, calls: Mapping[str, str] = CALLS) -> i
         # Every part sizes its pool of threads by the processors that it may use.
         os.sched_setaffinity(0, [int(cpu) for cpu in options.cpus.split(",")])
     # A polite end leaves a record, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGUSR1, _stop)
     try:
         record = run_task(options.spec, calls)
     except FlatBugError as error:
@@ -74,6 +85,7 @@ def _attempt(task: Task, attempt: Path, calls: Mapping[str, str]) -> Record:
     outcome = Outcome()
     failure: Failure | None = None
     try:
+        stage_for(task)
         for name, path in task.input_paths().items():
             inputs[name] = _digest_of_input(name, NodePath(path).resolve())
         outcome = load_call(task.call, calls)(dict(task.args), attempt)
@@ -97,6 +109,32 @@ def _attempt(task: Task, attempt: Path, calls: Mapping[str, str]) -> Record:
         node=Node.here(),
         failure=failure,
     )
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    # A scheduler signals every process of a job, and so does whoever passes it on; one of them is enough.
+    for each in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(each, signal.SIG_IGN)
+    raise OutOfTimeError if number == signal.SIGUSR1 else KeyboardInterrupt
+
+
+def stage_for(task: Task) -> None:
+    """Put on this node what the task reads; a no-op where another task of the node has done it.
+
+    Raises:
+        StagingError: An archive is absent or damaged, or there is no space.
+    """
+    if not task.stage:
+        return
+    from flat_bug.datasets.stage import stage  # noqa: PLC0415 - few tasks need it
+
+    for wanted in task.stage:
+        try:
+            staged = stage(NodePath(wanted.archive).resolve(), NodePath(wanted.into).resolve(), wanted.only)
+        except FlatBugError as error:
+            raise StagingError(error) from error
+        how = "was there" if staged.was_there else f"{staged.bytes / 1e6:.0f} MB in {staged.seconds:.1f} s"
+        print(f"staged {staged.root}: {how}", flush=True)  # noqa: T201 - into the log of the attempt
 
 
 def _digest_of_input(name: str, path: Path) -> Digest:

@@ -16,6 +16,9 @@ class Submitter(Protocol):
     def settle(self, run: RunFolder) -> None:
         """Wait for what an earlier submitter has left behind and cannot be told from a task that is running."""
 
+    def statuses(self, run: RunFolder) -> Sequence[TaskStatus]:
+        """Return the state of every task, as far as this submitter can tell."""
+
     def submit(self, run: RunFolder, tasks: Sequence[Task]) -> None:
         """Start the tasks, each after those that it names in ``after``; may return before they have ended.
 
@@ -43,6 +46,6 @@ def resume(run: RunFolder, submitter: Submitter, retry_failed: bool = False) -> 
     """
     with run.lock():
         submitter.settle(run)
-        tasks = to_repeat(run.statuses(), retry_failed)
+        tasks = to_repeat(submitter.statuses(run), retry_failed)
         submitter.submit(run, tasks)
         return tasks

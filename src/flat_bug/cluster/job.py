@@ -1,0 +1,186 @@
+"""What a job does once its environment is there: ``python -m flat_bug.cluster.job SUBMISSION INDEX``.
+
+It starts in the run folder and runs the tasks of its index one after the other, each in a process of its own. Where a
+task dies without a record, it writes one. INDEX ``finaliser`` combines what all tasks have left.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from flat_bug.cluster.batch_script import FINALISER
+from flat_bug.cluster.scheduler import SchedulerError, run_command
+from flat_bug.cluster.submission import Submitted, newest_of, read_submission, submissions
+from flat_bug.errors import EXIT_ITEMS_FAILED, EXIT_OK, FlatBugError
+from flat_bug.experiments.plan import Task
+from flat_bug.experiments.record import Failure, FailureKind, Node, Record, current_versions, read_record
+from flat_bug.experiments.run_folder import RunFolder, TaskState, attempts_in, number_of
+from flat_bug.experiments.run_task import stage_for
+
+WORKER = (sys.executable, "-m", "flat_bug.experiments.run_task")
+MOST_REQUEUES = 100
+
+
+@dataclass
+class Supervisor:
+    """Runs the tasks of one job and hands on the signals of the scheduler.
+
+    Attributes:
+        run: The run.
+        submitted: The submission that this job is part of.
+        worker: The command that runs a task, before the path of its spec.
+    """
+
+    run: RunFolder
+    submitted: Submitted
+    worker: tuple[str, ...] = WORKER
+    child: "subprocess.Popen[bytes] | None" = None
+    stopped_by: signal.Signals | None = None
+    left: list[Task] = field(default_factory=list)
+
+    def run_tasks(self, tasks: list[Task]) -> int:
+        """Run the tasks and return 0 when all are done."""
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._hand_on)
+        for task in tasks:
+            if self.stopped_by is not None:
+                self._explain(task, "its job ended before its turn")
+            elif self._is_to_run(task):
+                self._run_one(task)
+        if self.stopped_by is signal.SIGUSR1 and any(task.goes_on for task in tasks):
+            self._requeue()
+        done = [self.run.status(task).state is TaskState.DONE for task in tasks]
+        return EXIT_OK if all(done) else EXIT_ITEMS_FAILED
+
+    def _is_to_run(self, task: Task) -> bool:
+        newest = newest_of(submissions(self.run), [task.id])[task.id]
+        if newest.submission.number != self.submitted.submission.number:
+            print(f"{task.id}: left to submission {newest.submission.number}", flush=True)  # noqa: T201
+            return False
+        if self.run.status(task).state is TaskState.DONE:
+            print(f"{task.id}: done already", flush=True)  # noqa: T201
+            return False
+        every = {other.id: other for other in self.run.plan.tasks}
+        lacking = [name for name in task.after if self.run.status(every[name]).state is not TaskState.DONE]
+        if lacking:
+            self._explain(task, f"it comes after {lacking[0]}, which is not done", kind="missing part")
+        return not lacking
+
+    def _run_one(self, task: Task) -> None:
+        print(f"{task.id}: begins", flush=True)  # noqa: T201 - into the log of the job
+        started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        killed_before = killed_for_memory()
+        command = [*self.worker, str(self.run.write_spec(task)), "--parent", str(os.getpid())]
+        self.child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        if self.stopped_by is not None:  # a signal came while the process started
+            self.child.send_signal(self.stopped_by)
+        code = self.child.wait()
+        print(f"{task.id}: exit code {code}", flush=True)  # noqa: T201
+        attempts = attempts_in(self.run.task_folder(task))
+        if code >= 0 and attempts and read_record(attempts[-1]) is not None:
+            return
+        if attempts and read_record(attempts[-1]) is None:
+            kind: FailureKind = "out of memory" if killed_for_memory() > killed_before else "killed"
+            what = "it was killed for its memory" if kind == "out of memory" else _what_of(code)
+            self._write(attempts[-1], task, Failure(kind=kind, what=what), started, time.monotonic() - clock)
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        self.stopped_by = self.stopped_by or signal.Signals(number)
+        if self.child is not None and self.child.poll() is None:
+            self.child.send_signal(number)
+
+    def _explain(self, task: Task, what: str, *, kind: FailureKind | None = None) -> None:
+        """Leave a record of a task that is not begun."""
+        attempts = attempts_in(self.run.task_folder(task))
+        attempt = self.run.task_folder(task) / f"attempt-{number_of(attempts[-1]) + 1 if attempts else 1}"
+        self.run.write_spec(task)
+        attempt.mkdir(parents=True)
+        kind = kind or ("time limit" if self.stopped_by is signal.SIGUSR1 else "cancelled")
+        self._write(attempt, task, Failure(kind=kind, what=what), datetime.now(UTC).isoformat(timespec="seconds"), 0.0)
+
+    def _write(self, attempt: Path, task: Task, failure: Failure, started: str, seconds: float) -> None:
+        Record(
+            task=task.id,
+            attempt=number_of(attempt),
+            status="failed",
+            started=started,
+            seconds=round(seconds, 3),
+            peak_memory_mb=0.0,
+            versions=current_versions(),
+            node=Node.here(),
+            failure=failure,
+        ).write(attempt)
+
+    def _requeue(self) -> None:
+        """Have the job run again, to go on where it stopped."""
+        job = Node.here().slurm_job
+        if int(os.environ.get("SLURM_RESTART_COUNT") or 0) >= MOST_REQUEUES:
+            return
+        try:
+            run_command(["scontrol", "requeue", job])
+        except SchedulerError as error:
+            print(f"the job cannot be queued again: {error.what}", flush=True)  # noqa: T201
+
+
+def killed_for_memory() -> int:
+    """Return how many processes of this job the kernel has killed for their memory, as far as it tells."""
+    total = 0
+    for line in _lines(Path("/proc/self/cgroup")):
+        controllers, path = line.split(":", 2)[1:]
+        root = Path("/sys/fs/cgroup", "memory" if controllers else "") / path.lstrip("/")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        for name in ("memory.events", "memory.oom_control"):
+            words = [entry.split() for entry in _lines(root / name)]
+            total += sum(int(word[1]) for word in words if len(word) == 2 and word[0] == "oom_kill")
+    return total
+
+
+def main(tokens: list[str] | None = None) -> int:
+    """Do what a job is for and return its exit code."""
+    parser = argparse.ArgumentParser(prog="job", description="Run the tasks of one job.")
+    parser.add_argument("submission", type=int)
+    parser.add_argument("index")
+    parser.add_argument("--stage-only", action="store_true", help="only put on this node what the tasks read")
+    options = parser.parse_args(tokens)
+    try:
+        run = RunFolder.open(Path.cwd())
+        submitted = read_submission(run, options.submission)
+        if options.index == FINALISER:
+            from flat_bug.cluster.finalise import finalise  # noqa: PLC0415 - tasks do not need what it imports
+
+            return finalise(run)
+        names = submitted.submission.elements[int(options.index)]
+        tasks = [task for task in run.plan.tasks if task.id in names]
+        if options.stage_only:
+            for task in tasks:
+                stage_for(task)
+            return EXIT_OK
+        return Supervisor(run, submitted).run_tasks(tasks)
+    except FlatBugError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - into the log of the job
+        return error.exit_code
+
+
+def _what_of(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with exit code {code} and left no record"
+    return f"its process was killed ({signal.Signals(-code).name})"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
