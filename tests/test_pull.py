@@ -215,7 +215,6 @@ def test_a_manifest_that_names_a_file_outside_removes_nothing_there(
     pulled.manifest.write_text(json.dumps(document))
     assert pull(source, folder, access, delete=True).removed == []
     assert victim.exists()
-    assert "../victim" not in manifest_of(pulled)["files"]
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", '{"format": 1}', '{"format": 9, "files": {}}'])

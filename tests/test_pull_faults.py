@@ -248,9 +248,8 @@ def test_a_disk_that_fills_up_meanwhile_is_said_and_nothing_is_half_written(serv
 
     def fill(data: bytes) -> bytes:
         if b"KKKK" in data and process is not None:
-            with (Path(f"/proc/{process.pid}/root{small_disk}") / "filler").open("wb") as stream:
-                with suppress(OSError):  # full, as it should be
-                    stream.write(bytes(10_000_000))
+            with suppress(OSError):  # full, as it should be
+                Path(f"/proc/{process.pid}/root{small_disk}/filler").write_bytes(bytes(10_000_000))
         return data
 
     with Proxy(server.endpoint, fill) as proxy:

@@ -105,19 +105,22 @@ def pull(
     start = time.monotonic()
     place = Source.parse(source)
     bucket = Bucket(place.bucket, access)
-    objects, prefix = _list(bucket, place, allow_empty=allow_empty)
+    # The manifest is read while the server lists.
+    with ThreadPoolExecutor(1) as pool:
+        listing = pool.submit(_list, bucket, place, allow_empty=allow_empty)
+        state = PullState(folder, str(place), access.endpoint)
+        objects, prefix = listing.result()
     wanted, refused = choose_paths(objects, prefix)
     listed = {remote.key.removeprefix(prefix) for remote in objects}
     if folder.exists() and not folder.is_dir():
         raise OutputError("the output is a file", where=folder, mend="Choose a folder.")
-    state = PullState(folder, str(place), access.endpoint)
     if dry_run:
         plan = make_plan(wanted, refused, Folder(folder), state.files, verify=verify)
         pulled = Pulled(str(place), folder, state.manifest_path, plan, failed=list(plan.refused))
-        pulled.gone = [path for path in state.files if path not in listed]
+        pulled.gone = state.gone(listed)
     else:
         with state.working():
-            gone = [path for path in state.files if path not in listed]
+            gone = state.gone(listed)
             removed, changed_here = _remove(gone, folder, state) if delete else ([], [])
             # After removing: a file may have become a folder in the bucket, or a folder a file.
             local = Folder(folder)
@@ -156,9 +159,9 @@ def _remove(gone: Iterable[str], folder: Path, state: PullState) -> tuple[list[s
     changed_here: list[str] = []
     for path in gone:
         file, entry = folder / path, state.files[path]
-        found = local.find(path) if not local.problem(path) else None
+        problem, found = local.look(path)
         try:
-            if found is not None:
+            if found is not None and not problem:
                 if not entry.is_untouched(found) and (found.st_size != entry.size or sha256_of(file) != entry.sha256):
                     changed_here.append(path)
                     continue

@@ -67,13 +67,13 @@ class Folder:
         self.root = root
         self._problems: dict[str, str] = {"": ""}
 
-    def problem(self, path: str) -> str:
-        """Return why a file cannot be written at ``path``, or nothing when it can."""
+    def look(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Return why a file cannot be written at ``path``, or nothing when it can, and what is there."""
         problem = self._problem_of_folder(path.rpartition("/")[0])
         found = self.find(path) if not problem else None
         if found is not None and not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
-            return f"{self.root / path} is there and is no file"
-        return problem
+            problem = f"{self.root / path} is there and is no file"
+        return problem, found
 
     def find(self, path: str) -> os.stat_result | None:
         """Return what is at ``path``, itself and not where it leads to."""
@@ -114,11 +114,11 @@ def make_plan(
     steps: list[Step] = []
     unchanged = 0
     for one in wanted:
-        problem = folder.problem(one.path)
+        problem, found = folder.look(one.path)
         if problem:
             problems.append(Refusal(one.remote.key, problem))
             continue
-        step = _step(one, known.get(one.path), folder, verify=verify)
+        step = _step(one, known.get(one.path), found, verify=verify)
         if step is None:
             unchanged += 1
         else:
@@ -137,8 +137,7 @@ COMPARED = {Why.UNKNOWN, Why.DIFFERENT, Why.VERIFY}
 """Whether the file has the bytes of the object is not known yet."""
 
 
-def _step(one: Wanted, entry: Entry | None, folder: Folder, *, verify: bool) -> Step | None:
-    found = folder.find(one.path)
+def _step(one: Wanted, entry: Entry | None, found: os.stat_result | None, *, verify: bool) -> Step | None:
     current = entry is not None and entry.is_of(one.remote)
     if found is None:
         return Step(one, Why.MISSING if current else Why.NEW, entry)

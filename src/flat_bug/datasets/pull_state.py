@@ -12,12 +12,11 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from flat_bug.datasets.pull_keys import STATE_FOLDER, why_unsafe
 from flat_bug.datasets.s3 import RemoteObject
@@ -28,8 +27,7 @@ from flat_bug.files import cannot_write, write_text
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file that was pulled: the object that it was, and the file that it became."""
 
     etag: str
@@ -40,24 +38,20 @@ class Entry:
     mtime_ns: int
 
     @classmethod
-    def read(cls, value: object) -> Self:
+    def read(cls, value: Mapping[str, Any]) -> Self:
         """Return an entry from what a JSON file holds.
 
         Raises:
-            ValueError: It is no entry.
+            LookupError: A member is missing.
+            TypeError: A member is of another kind.
+            ValueError: A member has an impossible value.
         """
         # Not by pydantic, whose import would be a fifth of a pull that finds nothing to do.
-        match value:
-            case {
-                "etag": str(etag),
-                "size": int(size),
-                "modified": int(modified) | float(modified),
-                "sha256": str(sha256),
-                "checked": str(checked),
-                "mtime_ns": int(mtime_ns),
-            }:
-                return cls(etag, size, modified, sha256, Checked(checked), mtime_ns)
-        raise ValueError("no entry of a manifest")
+        members = [value[name] for name in cls._fields]
+        if tuple(map(type, members)) not in KINDS:
+            raise TypeError("no entry of a manifest")
+        etag, size, modified, sha256, checked, mtime_ns = members
+        return cls(etag, size, modified, sha256, Checked(checked), mtime_ns)
 
     def is_of(self, remote: RemoteObject) -> bool:
         """Return whether the file was pulled from the object as it is now."""
@@ -69,6 +63,9 @@ class Entry:
         """Return whether a file still has the size and the time that it was given."""
         return (self.size, self.mtime_ns) == (found.st_size, found.st_mtime_ns)
 
+
+KINDS = {(str, int, kind, str, str, int) for kind in (int, float)}
+"""Types of the members of an entry; a time without a fraction may come back as a whole number."""
 
 Files = dict[str, Entry]
 
@@ -131,13 +128,18 @@ class PullState:
 
     def record(self, path: str, entry: Entry) -> None:
         """Note a file that is complete under its final name."""
-        self._append({"path": path, "entry": asdict(entry)})
+        self._append({"path": path, "entry": entry._asdict()})
         self.files[path] = entry
 
     def forget(self, path: str) -> None:
         """Note that a file was removed."""
         self._append({"path": path, "entry": None})
         self.files.pop(path, None)
+
+    def gone(self, listed: Collection[str]) -> list[str]:
+        """Return the files that were pulled and are not among those that are listed now."""
+        # Files are removed by what this says, and anyone who can write to the folder can write to the manifest.
+        return [path for path in self.files if path not in listed and not why_unsafe(path)]
 
     def temporary(self) -> Path:
         """Return a path for a file that is not complete."""
@@ -179,9 +181,8 @@ class PullState:
                 files.pop(path, None)
             else:
                 files[path] = entry
-        # Files are removed by what stands here, and anyone who can write to the folder can write here.
-        self.files = {path: entry for path, entry in files.items() if not why_unsafe(path)}
-        self._changed = bool(lines) or endpoint != self._endpoint or len(self.files) < len(files)
+        self.files = files
+        self._changed = bool(lines) or endpoint != self._endpoint
 
     def _read_manifest(self) -> tuple[str, str, Files]:
         try:
@@ -210,7 +211,9 @@ class PullState:
         if self._changed or not self.manifest_path.exists():
             head = json.dumps({"format": FORMAT, "source": self._source, "endpoint": self._endpoint}, indent=1)
             # A file to a line, so that `diff` and `grep` are of use.
-            rows = [f"  {json.dumps(path)}: {json.dumps(asdict(entry))}" for path, entry in sorted(self.files.items())]
+            rows = [
+                f"  {json.dumps(path)}: {json.dumps(entry._asdict())}" for path, entry in sorted(self.files.items())
+            ]
             body = "{\n" + ",\n".join(rows) + "\n }" if rows else "{}"
             write_text(self.manifest_path, head.removesuffix("\n}") + f',\n "files": {body}\n}}\n')
         self._journal_path.unlink(missing_ok=True)
