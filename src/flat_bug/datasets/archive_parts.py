@@ -36,7 +36,7 @@ def select(manifest: ArchiveManifest, only: Sequence[str]) -> Selection:
     """Return the members that lie in the parts asked for, and the small files beside the folders that lead to them.
 
     ``images/val`` is the folder ``val`` in a folder ``images``, wherever that is below the top; a part may also name a
-    file. For it, the files directly in the top folder and in the folder that holds ``images`` are taken too.
+    file. The files directly in the top folder, and in each folder on the way to ``val``, are taken too.
 
     Args:
         manifest: What there is.
@@ -60,9 +60,11 @@ def select(manifest: ArchiveManifest, only: Sequence[str]) -> Selection:
             raise _absent(manifest, part)
         chosen.update(member.name for member in members)
         folders.update(inside)
+        last = f"/{part.rpartition('/')[2]}"
         # A part that names a file has no files beside it: they would be the whole folder.
-        for name in {member.name[start:].rpartition("/")[0] + "/" for member in members}:
-            beside.update(_above(name.partition(middle)[0]) if middle in name else ())
+        for folder in {member.name[start:].rpartition("/")[0] + "/" for member in members}:
+            before, found, _ = folder.partition(middle)
+            beside.update(_and_above(f"{before}/{part}".removesuffix(last)) if found else ())
     chosen.update(
         member.name
         for member in manifest.members
@@ -79,7 +81,7 @@ def _parts(only: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parts))
 
 
-def _above(folder: str) -> Iterable[str]:
+def _and_above(folder: str) -> Iterable[str]:
     """Yield a folder and those above it, each with a ``/`` at both ends."""
     while folder:
         yield f"{folder}/"

@@ -143,7 +143,7 @@ def _stage(
     folders = [folder[start:] for folder in selection.folders]
     outdated = _outdated(earlier, same, names)
     check_ways(root, [*names, *(f"{folder}/" for folder in folders)], outdated)
-    files = dict(same.files) if same else {}
+    files = {name: stamp for name, stamp in same.files.items() if name not in outdated} if same else {}
     kept = intact(root, files, names)
     missing = [member for member in selection.members if member.name[start:] not in kept]
     if earlier and not missing and not outdated and all((root / folder).is_dir() for folder in folders):
@@ -161,7 +161,7 @@ def _stage(
             archive=printable(str(manifest.path.absolute())),
             parts=_all_parts(same, selection),
             files=files | {name[start:]: stamp for name, stamp in stamps.items()},
-            outdated=outdated,
+            outdated=tuple(sorted(outdated)),
         )
         commit(receipt, holder, new, root)
     finally:
@@ -169,12 +169,12 @@ def _stage(
     return missing
 
 
-def _outdated(earlier: Receipt | None, same: Receipt | None, names: set[str]) -> tuple[str, ...]:
-    """Return the files of another archive that were staged before and are not part of what is asked for now."""
+def _outdated(earlier: Receipt | None, same: Receipt | None, names: set[str]) -> set[str]:
+    """Return the files of another archive that are to be removed, those included that come again from this one."""
     if earlier is None:
-        return ()
-    others = earlier.outdated if same else (*earlier.files, *earlier.outdated)
-    return tuple(sorted(set(others) - names))
+        return set()
+    # Of what a killed process has left to do, what is asked for now may be done already: its stamp tells.
+    return set(same.outdated) - names if same else {*earlier.files, *earlier.outdated}
 
 
 def _check_room(root: Path, missing: Sequence[Member], folders: Sequence[str]) -> None:

@@ -80,7 +80,7 @@ def _stamp_at(path: str) -> Stamp | None:
     return (facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else None
 
 
-def check_ways(root: Path, names: Iterable[str], outdated: Sequence[str]) -> None:
+def check_ways(root: Path, names: Iterable[str], outdated: set[str]) -> None:
     """Refuse to write or remove through a link, or anything else, that stands in the place of a folder.
 
     Args:
@@ -91,9 +91,8 @@ def check_ways(root: Path, names: Iterable[str], outdated: Sequence[str]) -> Non
     Raises:
         OutputError: Something is in the way.
     """
-    going = set(outdated)
     ways = {way for name in (*names, *outdated) for way in _above(name)}
-    for way in ways - going:
+    for way in ways - outdated:
         step = root / way
         if step.is_symlink() or (step.exists() and not step.is_dir()):
             raise in_the_way(step, "this is no folder")

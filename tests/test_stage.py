@@ -1,0 +1,479 @@
+"""Staging an archive: only what is asked for, whole or not at all, once, whoever else is there."""
+
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from tests.archives import PREPARED, everything, files_of, part_of, write_tree
+from tests.conftest import missing
+
+from flat_bug.cli._support import run
+from flat_bug.cli.main import build_app
+from flat_bug.datasets.archive import pack
+from flat_bug.datasets.stage import LOCK, needed, stage
+from flat_bug.datasets.staged_folder import RECEIPT
+from flat_bug.datasets.zip_records import central_entry, end_records, local_header
+from flat_bug.errors import MissingPartError, OutputError, UsageError
+
+VAL = ["images/val,labels/val"]
+NEWER = {
+    **{name: content for name, content in PREPARED.items() if "moths_c" not in name},
+    "data.yaml": b"train: insects/images/train\nnc: 1\n",
+    "insects/images/val/moths_d.jpg": b"another picture",
+    "insects/labels/val/moths_d.txt": b"",
+}
+"""The tree a day later: one image for validation was taken out, another one came in."""
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return pack(write_tree(tmp_path / "login" / "fb_yolo")).archive
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> Path:
+    return pack(write_tree(tmp_path / "later" / "fb_yolo", NEWER)).archive
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    return tmp_path / "node"
+
+
+def zipped(tree: Path, *options: str) -> Path:
+    """Make an archive as the guide does."""
+    tool = shutil.which("zip") or missing("zip")
+    subprocess.run([tool, "-qr", *options, f"{tree.name}.zip", tree.name], cwd=tree.parent, check=True)
+    return tree.with_name(f"{tree.name}.zip")
+
+
+class TestWhole:
+    def test_the_tree_comes_back(self, archive, node):
+        staged = stage(archive, node)
+        assert staged.root == node / "fb_yolo"
+        assert files_of(staged.root) == PREPARED
+        assert (staged.files, staged.bytes) == (10, sum(map(len, PREPARED.values())))
+        assert not staged.was_there
+        assert sorted(path.name for path in node.iterdir()) == [LOCK, "fb_yolo"]
+
+    def test_the_second_time_nothing_is_written(self, archive, node):
+        stage(archive, node)
+        before = {path: path.lstat().st_ino for path in node.rglob("*")}
+        again = stage(archive, node)
+        assert again.was_there
+        assert (again.files, again.written_files, again.written_bytes) == (10, 0, 0)
+        assert {path: path.lstat().st_ino for path in node.rglob("*")} == before
+
+    @pytest.mark.parametrize("options", [(), ("-0",), ("-9",), ("-fd",)])
+    def test_an_archive_of_zip_works_too(self, options, node, tmp_path):
+        files = {**PREPARED, "insects/images/val/été 日本.jpg": b"named by zip in no declared encoding"}
+        archive = zipped(write_tree(tmp_path / "fb_yolo", files), *options)
+        assert files_of(stage(archive, node, VAL).root) == part_of(files, "/val/")
+        staged = stage(archive, node)
+        assert files_of(staged.root) == files
+        assert staged.verified == "crc32"
+        assert stage(archive, node).was_there
+
+    def test_what_was_unzipped_and_zipped_again_is_still_verified(self, archive, node, tmp_path):
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(tmp_path)
+        again = zipped(tmp_path / "fb_yolo")
+        assert stage(again, node).verified == "sha256"
+        assert stage(archive, node).was_there
+
+    def test_a_pickle_in_an_archive_of_zip_is_left_in_it(self, node, tmp_path):
+        files = {**PREPARED, "insects/labels/val.cache": b"cos\nsystem\n", "insects/.hidden/x": b"", ".DS_Store": b""}
+        assert files_of(stage(zipped(write_tree(tmp_path / "fb_yolo", files)), node).root) == PREPARED
+
+    def test_one_empty_file_and_an_empty_folder(self, node, tmp_path):
+        tree = write_tree(tmp_path / "t", {"a.txt": b""})
+        (tree / "images" / "val").mkdir(parents=True)
+        archive = pack(tree).archive
+        assert everything(stage(archive, node, ["images/val"]).root).keys() == {
+            "a.txt",
+            "images",
+            "images/val",
+            RECEIPT,
+        }
+        shutil.rmtree(node / "t" / "images")
+        stage(archive, node)
+        assert (node / "t" / "images" / "val").is_dir()
+
+
+class TestParts:
+    def test_only_what_was_asked_for_is_written(self, archive, node):
+        staged = stage(archive, node, VAL)
+        assert files_of(staged.root) == part_of(PREPARED, "/val/")
+        assert staged.written_bytes == sum(map(len, part_of(PREPARED, "/val/").values()))
+
+    def test_only_what_was_asked_for_is_read(self, archive, node):
+        # A picture for training is broken, and nobody notices who does not ask for it.
+        content = bytearray(archive.read_bytes())
+        content[content.index(PREPARED["insects/images/train/moths_b.jpg"])] ^= 1
+        archive.write_bytes(content)
+        assert files_of(stage(archive, node, VAL).root) == part_of(PREPARED, "/val/")
+
+    @pytest.mark.parametrize("only", [["images/val", "labels/val"], [" /images/val/ , labels/val"], ["val"]])
+    def test_parts_are_given_in_any_of_these_ways(self, only, archive, node):
+        assert files_of(stage(archive, node, only).root) == part_of(PREPARED, "/val/")
+
+    @pytest.mark.parametrize("part", ["insects/labels", "labels"])
+    def test_a_part_is_a_folder_with_all_in_it(self, part, archive, node):
+        assert files_of(stage(archive, node, [part]).root) == part_of(PREPARED, "/labels/")
+
+    def test_a_part_that_is_a_file_brings_no_neighbours(self, archive, node):
+        staged = stage(archive, node, ["images/train/moths_a.jpg"])
+        assert set(files_of(staged.root)) == {"data.yaml", "insects/images/train/moths_a.jpg"}
+
+    @pytest.mark.parametrize("part", ["images/vla", "mages/val", "images/va", "..", "val/images", "IMAGES/val"])
+    def test_an_unknown_part_is_an_error_that_names_those_there_are(self, part, archive, node):
+        with pytest.raises(UsageError, match="no part") as raised:
+            stage(archive, node, ["labels/val", part])
+        assert raised.value.mend == (
+            "There are: insects, insects/images/train, insects/images/val, insects/labels/train, insects/labels/val."
+        )
+        assert not node.exists()
+
+    @pytest.mark.parametrize("only", [[""], ["images/val,"], ["/"], [" "]])
+    def test_a_part_without_a_name_is_not_everything(self, only, archive, node):
+        with pytest.raises(UsageError, match="no name"):
+            stage(archive, node, only)
+
+    def test_another_part_later_is_added(self, archive, node):
+        stage(archive, node, VAL)
+        first = (node / "fb_yolo/insects/images/val/moths_c.jpg").stat()
+        added = stage(archive, node, ["images/train", "labels/train"])
+        assert files_of(added.root) == PREPARED
+        assert added.written_files == 5
+        assert (node / "fb_yolo/insects/images/val/moths_c.jpg").stat() == first
+        assert stage(archive, node, VAL).was_there
+        assert stage(archive, node).was_there
+        assert json.loads((added.root / RECEIPT).read_text())["parts"] == [
+            *("images/train", "images/val", "labels/train", "labels/val")
+        ]
+
+    def test_what_would_be_written_is_known_before(self, archive, node):
+        for only in ([], VAL, ["images/train"]):
+            known = needed(archive, only)
+            staged = stage(archive, node / "-".join(only), only)
+            assert (known.files, known.bytes) == (staged.written_files, staged.written_bytes)
+
+
+class TestRepair:
+    @pytest.mark.parametrize("how", ["cut", "grown", "changed", "absent", "link", "folder gone"])
+    def test_a_damaged_file_is_written_again_and_no_other(self, how, archive, node, tmp_path):
+        root = stage(archive, node).root
+        victim = root / "insects/images/val/moths_c.jpg"
+        content = victim.read_bytes()
+        if how == "folder gone":
+            shutil.rmtree(victim.parent)
+        else:
+            victim.unlink()
+        if how == "cut":
+            victim.write_bytes(content[:-1])
+        elif how == "grown":
+            victim.write_bytes(content + b"x")
+        elif how == "changed":
+            victim.write_bytes(content[::-1])
+        elif how == "link":
+            (tmp_path / "elsewhere").write_bytes(content)
+            victim.symlink_to(tmp_path / "elsewhere")
+        staged = stage(archive, node)
+        assert files_of(root) == PREPARED
+        assert not victim.is_symlink()
+        assert staged.written_files == 1
+
+    def test_files_of_others_in_the_folder_stay(self, archive, newer, node):
+        root = stage(archive, node).root
+        (root / "insects/labels/val.cache").write_bytes(b"by ultralytics")
+        stage(newer, node)
+        assert (root / "insects/labels/val.cache").read_bytes() == b"by ultralytics"
+
+
+class TestAnotherArchive:
+    def test_it_takes_the_place_of_the_earlier_one(self, archive, newer, node):
+        stage(archive, node)
+        staged = stage(newer, node)
+        assert files_of(staged.root) == NEWER
+        assert staged.written_files == len(NEWER)
+        assert stage(newer, node).was_there
+
+    def test_nothing_of_the_earlier_one_stays_beside_a_part(self, archive, newer, node):
+        stage(archive, node)
+        assert files_of(stage(newer, node, VAL).root) == part_of(NEWER, "/val/")
+        assert not (node / "fb_yolo/insects/images/train").exists()
+
+    def test_a_file_becomes_a_folder_and_back(self, node, tmp_path):
+        one = pack(write_tree(tmp_path / "1" / "t", {"a": b"1", "b/c": b"2"})).archive
+        two = pack(write_tree(tmp_path / "2" / "t", {"a/x/y": b"3", "b": b"4"})).archive
+        for archive, files in [(one, {"a": b"1", "b/c": b"2"}), (two, {"a/x/y": b"3", "b": b"4"})] * 2:
+            assert files_of(stage(archive, node).root) == files
+
+    def test_the_same_tree_packed_again_is_no_other_one(self, archive, node, tmp_path):
+        stage(archive, node)
+        again = pack(write_tree(tmp_path / "copy" / "fb_yolo")).archive
+        assert stage(again, node).was_there
+
+    def test_archives_of_two_trees_stand_side_by_side(self, archive, node, tmp_path):
+        other = pack(write_tree(tmp_path / "other", {"a.txt": b"a"})).archive
+        stage(archive, node)
+        stage(other, node)
+        assert stage(archive, node).was_there
+        assert stage(other, node).was_there
+
+
+class TestInTheWay:
+    def test_a_folder_that_was_not_staged_is_left_alone(self, archive, node):
+        write_tree(node / "fb_yolo", {"data.yaml": b"mine"})
+        with pytest.raises(OutputError, match="not made by fb data stage"):
+            stage(archive, node)
+        assert files_of(node / "fb_yolo") == {"data.yaml": b"mine"}
+
+    def test_an_empty_folder_is_used(self, archive, node):
+        (node / "fb_yolo").mkdir(parents=True)
+        assert files_of(stage(archive, node).root) == PREPARED
+
+    @pytest.mark.parametrize("receipt", ["", "{", '{"format": 2}', '{"files": []}'])
+    def test_a_broken_receipt_is_none(self, receipt, archive, node):
+        write_tree(node / "fb_yolo", {RECEIPT: receipt.encode(), "data.yaml": b"mine"})
+        with pytest.raises(OutputError, match="not made by fb data stage"):
+            stage(archive, node)
+
+    @pytest.mark.parametrize("name", ["../../victim", "/victim", "a/../../../victim"])
+    @pytest.mark.parametrize("key", ["files", "outdated"])
+    def test_a_receipt_that_names_files_elsewhere_removes_none(self, key, name, archive, node, tmp_path):
+        (tmp_path / "victim").write_bytes(b"precious")
+        root = stage(archive, node).root
+        receipt = json.loads((root / RECEIPT).read_text())
+        receipt["identity"] = "0" * 64
+        receipt[key] = {name: [8, 1]} if key == "files" else [name]
+        (root / RECEIPT).write_text(json.dumps(receipt))
+        with pytest.raises(OutputError, match="not made by fb data stage"):
+            stage(archive, node)
+        assert (tmp_path / "victim").read_bytes() == b"precious"
+
+    @pytest.mark.parametrize("link", ["fb_yolo", "fb_yolo/insects", "fb_yolo/insects/images/val"])
+    @pytest.mark.parametrize("which", ["archive", "newer"])
+    def test_nothing_is_written_or_removed_through_a_link(self, link, which, node, tmp_path, request):
+        stage(request.getfixturevalue("archive"), node)
+        other = request.getfixturevalue(which)
+        (node / link).rename(tmp_path / "moved")
+        (node / link).symlink_to(tmp_path / "moved")
+        before = everything(tmp_path)
+        with pytest.raises(OutputError, match="no folder"):
+            stage(other, node)
+        assert everything(tmp_path) == before
+
+    def test_the_hidden_folder_is_not_followed_either(self, archive, node, tmp_path):
+        write_tree(tmp_path / "precious", {"a": b"a"})
+        node.mkdir()
+        (node / ".tmp-flat-bug-stage").symlink_to(tmp_path / "precious")
+        with pytest.raises(OutputError):
+            stage(archive, node)
+        assert files_of(tmp_path / "precious") == {"a": b"a"}
+
+    def test_a_destination_that_is_a_file(self, archive, node):
+        node.write_bytes(b"")
+        with pytest.raises(OutputError, match="cannot write"):
+            stage(archive, node)
+
+
+class TestRoom:
+    def test_too_little_space_is_told_before_anything_is_written(self, node, tmp_path):
+        # Most of this archive is a hole: it says truly that it holds more than the disk has free.
+        size = shutil.disk_usage(tmp_path).free + (1 << 20)
+        archive = tmp_path / "huge.zip"
+        head = local_header(b"t/a.tif", size, 0)
+        entry = central_entry(b"t/a.tif", size, 0, 0)
+        with archive.open("wb") as stream:
+            stream.write(head)
+            stream.seek(len(head) + size)
+            stream.write(entry + end_records(1, len(head) + size, len(entry)))
+        with pytest.raises(MissingPartError, match=r"not enough space: .* GB needed, .* GB free") as raised:
+            stage(archive, node)
+        assert raised.value.exit_code == 3
+        assert everything(node).keys() <= {LOCK}
+
+    def test_too_few_inodes_are_told_too(self, archive, node, monkeypatch):
+        # A file system with twelve inodes left needs root to make; the answer of the system does as well.
+        true = os.statvfs
+        monkeypatch.setattr(os, "statvfs", lambda path: _with_inodes(true(path), 12))
+        with pytest.raises(MissingPartError, match=r"not enough inodes: \d+ files and folders to write, 12 more"):
+            stage(archive, node)
+        monkeypatch.setattr(os, "statvfs", lambda path: _with_inodes(true(path), 0, total=0))
+        assert files_of(stage(archive, node).root) == PREPARED
+
+    @pytest.mark.parametrize("earlier", [None, "same", "newer"])
+    def test_a_disk_that_fills_up_meanwhile_changes_nothing(self, earlier, archive, newer, node):
+        if earlier:
+            stage(archive if earlier == "same" else newer, node, VAL)
+        before = everything(node)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+        try:
+            with pytest.raises(OutputError, match="cannot write"):
+                stage(archive, node)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert everything(node).keys() - {LOCK} == before.keys() - {LOCK}
+        assert files_of(stage(archive, node).root) == PREPARED
+
+    def test_a_file_system_that_is_truly_full(self, archive, tmp_path, monkeypatch):
+        small = tmp_path / "small"
+        small.mkdir()
+        mount, umount = shutil.which("mount") or missing("mount"), shutil.which("umount") or missing("umount")
+        command = [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            missing("the right to mount a tmpfs")
+        try:
+            with pytest.raises(MissingPartError, match="not enough space"):
+                stage(archive, small)
+            # Others may write after we have asked.
+            monkeypatch.setattr("flat_bug.datasets.stage.require_space", lambda *_: None)
+            with pytest.raises(OutputError, match="No space left") as raised:
+                stage(archive, small)
+            assert "Free some space" in raised.value.mend
+            assert everything(small).keys() == {LOCK}
+            assert files_of(stage(archive, small, VAL).root) == part_of(PREPARED, "/val/")
+        finally:
+            subprocess.run([umount, str(small)], check=True)
+
+
+def _with_inodes(state: os.statvfs_result, free: int, total: int = 1000) -> os.statvfs_result:
+    values = list(state)
+    values[5:8] = [total, free, free]
+    return os.statvfs_result(values)
+
+
+def killed_at(step: int, work: Callable[[], object]) -> bool:
+    """Do the work in another process, killed at its n-th touch of the file system; return whether it was."""
+    child = os.fork()
+    if not child:
+        left = step
+
+        def count(event: str, _: object) -> None:
+            nonlocal left
+            if event.startswith(("os.", "open", "shutil.", "fcntl.")):
+                left -= 1
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        work()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+class TestKilled:
+    @pytest.mark.parametrize("earlier", ["nothing", "a part", "another archive", "a damaged file"])
+    def test_at_any_moment_nothing_is_half_written_and_the_next_one_ends_it(self, earlier, archive, newer, tmp_path):
+        step = 0
+        again = True
+        while again:
+            step += 1
+            node = tmp_path / f"node{step}"
+            if earlier == "a part":
+                stage(archive, node, VAL)
+            elif earlier == "another archive":
+                stage(newer, node)
+            elif earlier == "a damaged file":
+                stage(archive, node)
+                (node / "fb_yolo/data.yaml").unlink()
+            again = killed_at(step, lambda node=node: stage(archive, node, jobs=2))
+            known = [PREPARED, NEWER] if earlier == "another archive" else [PREPARED]
+            found = files_of(node / "fb_yolo") if (node / "fb_yolo").exists() else {}
+            assert all(any(files.get(name) == content for files in known) for name, content in found.items())
+            assert files_of(stage(archive, node).root) == PREPARED
+            assert {path.name for path in node.iterdir()} == {LOCK, "fb_yolo"}
+            shutil.rmtree(node)
+        assert step > 10
+
+    def test_what_was_left_is_removed_even_by_another_part(self, archive, newer, node):
+        stage(archive, node)
+        # Just after the receipt says what comes, before anything else.
+        step = 1
+        while (
+            killed_at(step, lambda: stage(newer, node))
+            and b'"outdated":["' not in (node / "fb_yolo" / RECEIPT).read_bytes()
+        ):
+            step += 1
+        assert files_of(stage(newer, node, VAL).root) == part_of(NEWER, "/val/")
+
+
+class TestTogether:
+    def together(self, archive: Path, node: Path, parts: Sequence[str]) -> list[bool]:
+        """Stage in as many processes, let go at once; return which of them found everything there."""
+        script = "from flat_bug.cli.main import main; main()"
+        node.mkdir()
+        with (node / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            started = [
+                subprocess.Popen(
+                    [sys.executable, "-c", script, "data", "stage", archive, node, "--only", part, "--json"],
+                    stdout=subprocess.PIPE,
+                )
+                for part in parts
+            ]
+            waiting = f":{(node / LOCK).stat().st_ino} 0 EOF"
+            while Path("/proc/locks").read_text().count(waiting) <= len(parts):
+                assert all(process.poll() is None for process in started)
+                time.sleep(0.05)
+        return [json.loads(process.communicate(timeout=60)[0])["was_there"] for process in started]
+
+    def test_one_writes_and_the_others_find_it_there(self, archive, node):
+        assert sorted(self.together(archive, node, VAL * 4)) == [False, True, True, True]
+        assert files_of(node / "fb_yolo") == part_of(PREPARED, "/val/")
+
+    def test_those_who_want_other_parts_do_not_disturb_each_other(self, archive, node):
+        parts = ["images/val", "labels/val", "images/train", "labels/train"]
+        assert self.together(archive, node, parts) == [False] * 4
+        assert files_of(node / "fb_yolo") == PREPARED
+
+
+class TestCommand:
+    def fb(self, *tokens: object) -> int:
+        words = ["data", "stage", *map(str, tokens)]
+        return run(build_app(words), words)
+
+    def test_it_says_what_was_written_and_then_that_it_is_there(self, archive, node, capsys):
+        assert self.fb(archive, node, "--only", "images/val", "--only", "labels/val") == 0
+        said = capsys.readouterr().out
+        assert f"Staged: {node / 'fb_yolo'}" in said
+        assert "5 files, 80.44 kB" in said
+        assert "verified by SHA-256" in said
+        assert self.fb(archive, node, "--only", "images/val,labels/val") == 0
+        assert f"There already: {node / 'fb_yolo'}" in capsys.readouterr().out
+
+    def test_json_is_one_object(self, archive, node, capsys):
+        assert self.fb(archive, node, "--json") == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["root"] == str(node / "fb_yolo")
+        assert (said["files"], said["written_files"], said["was_there"]) == (10, 10, False)
+
+    @pytest.mark.parametrize("value", ["", " "])
+    def test_a_variable_that_is_not_set_is_not_the_working_folder(self, value, archive, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        assert self.fb(archive, value) == 2
+        assert "the destination is empty" in capsys.readouterr().err
+        assert not (tmp_path / "fb_yolo").exists()
+
+    @pytest.mark.parametrize(
+        "name", ["$(touch pwned)", "`touch pwned`", ";touch pwned", "a'b\"c", "line\nbreak", "--x"]
+    )
+    def test_no_name_is_more_than_a_name(self, name, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        archive = pack(write_tree(tmp_path / "login" / "t", {"data.yaml": b""}), tmp_path / f"{name}.zip").archive
+        assert stage(archive, tmp_path / name).root == tmp_path / name / "t"
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"{name}.zip", name, "login"])
