@@ -1,6 +1,7 @@
 """Trees and archives for tests: ours, those of zip, and those that a villain would make."""
 
 import os
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -57,14 +58,15 @@ def part_of(files: Mapping[str, bytes], *parts: str) -> dict[str, bytes]:
 
 
 def zip_of(path: Path, members: Iterable[tuple[str | zipfile.ZipInfo, bytes]], *, deflate: bool = False) -> Path:
-    """Write a zip file with any names; the one given last wins nothing, all are in it."""
+    """Write a zip file with any names, those that are given twice too."""
     method = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
-    with zipfile.ZipFile(path, "w", method) as archive:
+    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(path, "w") as archive:
         for name, content in members:
             info = zipfile.ZipInfo("x") if isinstance(name, str) else name
             if isinstance(name, str):
                 info.filename = name  # its constructor cuts names at a NUL
-            archive.writestr(info, content, method)
+                info.compress_type = method
+            archive.writestr(info, content)
     return path
 
 
