@@ -107,7 +107,11 @@ class RunOptions:
 
 
 def compare_models(
-    *, inputs: InputOptions, models: ModelOptions | None = None, scoring: ScoringOptions | None = None, run: RunOptions
+    *,
+    inputs: InputOptions | None = None,
+    models: ModelOptions | None = None,
+    scoring: ScoringOptions | None = None,
+    run: RunOptions,
 ) -> int | None:
     r"""Score every model on the same images: a task for each, a table, a report.
 
@@ -127,7 +131,7 @@ def compare_models(
     from flat_bug.experiments.compare_models import plan  # noqa: PLC0415
     from flat_bug.experiments.run_folder import check_is_free  # noqa: PLC0415
 
-    options = _options(inputs, models or ModelOptions(), scoring or ScoringOptions(), run)
+    options = _options(inputs or InputOptions(), models or ModelOptions(), scoring or ScoringOptions(), run)
     check_is_free(run.output)
     made, notes = plan(options, run.output, [Path(sys.argv[0]).name, *sys.argv[1:]])
     for note in notes:

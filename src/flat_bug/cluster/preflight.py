@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flat_bug.cluster.batch_script import batch_script
 from flat_bug.cluster.resources import check_account, finaliser_options, options_of
-from flat_bug.cluster.scheduler import SchedulerError, is_available, try_submission
+from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, is_available, try_submission
 from flat_bug.cluster.submission import SlurmSettings, Submission
 from flat_bug.errors import MissingPartError
 from flat_bug.experiments.plan import Plan
@@ -42,6 +42,8 @@ def _try(settings: SlurmSettings, submission: Submission) -> None:
     wanted = submission.model_copy(update={"options": options, "is_array": index is None})
     try:
         try_submission(batch_script(wanted, index))
+    except SchedulerSilentError:
+        raise
     except SchedulerError as error:
         if error.where and "submit limit" in error.what.lower():
             return  # a matter of waiting
@@ -66,11 +68,9 @@ def _check_environment(settings: SlurmSettings, plan: Plan) -> None:
 
 def _notes(settings: SlurmSettings, plan: Plan) -> list[str]:
     local = (tempfile.gettempdir(), "/tmp", "/dev/shm", "/run")  # noqa: S108 - nothing is written there
-    notes = []
-    for task in plan.tasks:
-        for name, path in task.input_paths().items():
-            if path.startswith(tuple(f"{folder}{os.sep}" for folder in local)):
-                notes.append(f"{name} of {task.id} is in {path}: other nodes may not see it")
+    paths = {path for task in plan.tasks for path in task.input_paths().values()}
+    hidden = sorted(path for path in paths if path.startswith(tuple(f"{folder}{os.sep}" for folder in local)))
+    notes = [f"nodes may not see files in a temporary folder of this one, such as {hidden[0]}"] if hidden else []
     if settings.environment is None and not settings.has_setup:
         notes.append(f"no environment is named, so nodes use {settings.python}; they must see it (fb env build)")
-    return notes[:5]
+    return notes
