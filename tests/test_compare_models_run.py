@@ -6,18 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 import pytest
+from tests.comparison import ANIMAL, ELSEWHERE, make_network, make_place
 
 from flat_bug.cli._support import run
 from flat_bug.cli.main import build_app
 from flat_bug.experiments.compare_models import CompareModels, plan
 from flat_bug.experiments.run_folder import RunFolder
 from flat_bug.segmenters.base import card_path
-from tests.comparison import ANIMAL, ELSEWHERE, make_network, make_place
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "experiments" / "compare_models.py"
 
