@@ -23,7 +23,7 @@ failed=slurm/submission-$submission/setup-failed-$index
 
 fail() { # one line where `fb status` looks, and the end of the job
   local code=$?
-  trap - ERR
+  trap - ERR EXIT
   printf '%s\\n' "$step (exit code $code, node ${SLURMD_NODENAME:-$HOSTNAME})" >"$run/$failed"
   echo "setup failed: $step (exit code $code)" >&2
   exit 1
@@ -56,7 +56,8 @@ if [ -z "$folder" ] || [ "$name" != SLURM_TMPDIR ]; then
   # The same name on each node of the job; nobody else may have made it.
   folder=${folder:-/tmp}/flat-bug-$(id -u)-$SLURM_JOB_ID
   say "node folder: there is no SLURM_TMPDIR here, so $folder is used"
-  mkdir -p -m 700 "$folder"
+  (umask 077 && mkdir -p "$folder")
+  [ ! -L "$folder" ]
   [ -O "$folder" ]
   own_folder=$folder
 fi
@@ -97,9 +98,15 @@ if [ "$index" = finaliser ] && FB_PYTHON=$(%(python)s -I slurm/node_environment.
     "$SLURM_TMPDIR"); then
   say 'environment: that of the login node will do to combine results'
 else
-  set +u # scripts of people are not written for it
+  # Scripts of people are written for bash as it is: a command that fails ends the job, and they may say set +e.
+  # However such a script leaves this shell, be it by `exit 0`, no task has run.
+  trap fail EXIT
+  trap - ERR
+  set +Eu +o pipefail
   . slurm/setup.sh
-  set -u
+  set -Eeuo pipefail
+  trap fail ERR
+  trap - EXIT
   cd "$run"
   step='the environment that the script of slurm_setup has made'
   FB_PYTHON=$(command -v python)
@@ -176,6 +183,4 @@ def _parts(profile: ClusterProfile, has_setup: bool) -> Iterator[str]:
 
 
 def _module_lines(profile: ClusterProfile) -> Iterator[str]:
-    if profile.purge_modules:
-        yield "  module --force purge"
-    yield f"  module load {' '.join(profile.modules)}"
+    return (f"  {command}" for command in profile.module_commands())

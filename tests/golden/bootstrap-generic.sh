@@ -1,0 +1,84 @@
+#!/bin/bash
+# What each job of this run does before its tasks: bootstrap.sh SUBMISSION INDEX [node]
+# It starts in the run folder. Values of options do not stand here; Python reads them from slurm/ and tasks/.
+set -Eeuo pipefail
+
+submission=$1 index=$2 part=${3:-job}
+run=$PWD
+step=start
+failed=slurm/submission-$submission/setup-failed-$index
+
+fail() { # one line where `fb status` looks, and the end of the job
+  local code=$?
+  trap - ERR EXIT
+  printf '%s\n' "$step (exit code $code, node ${SLURMD_NODENAME:-$HOSTNAME})" >"$run/$failed"
+  echo "setup failed: $step (exit code $code)" >&2
+  exit 1
+}
+trap fail ERR
+say() { echo "$(date +%T) $*" >&2; }
+
+[ "$part" = node ] || rm -f "$failed"
+
+# With --export=NONE a job has next to no environment, and srun would pass on even less.
+export SLURM_EXPORT_ENV=ALL PATH="${PATH:-/usr/local/bin:/usr/bin:/bin}"
+export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}" USER="${USER:-$(id -un)}"
+# Inherited by a nested srun, this would bind all its tasks to the processors of the first one.
+unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE
+# srun does not take over what the job asked for any more since Slurm 22.05.
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
+
+step='the local folder of the node'
+folder=
+for name in SLURM_TMPDIR TMPDIR; do
+  if [ -n "${!name:-}" ] && [ -d "${!name}" ] && [ -w "${!name}" ]; then
+    folder=${!name}
+    break
+  fi
+done
+if [ -z "$folder" ] || [ "$name" != SLURM_TMPDIR ]; then
+  # The same name on each node of the job; nobody else may have made it.
+  folder=${folder:-/tmp}/flat-bug-$(id -u)-$SLURM_JOB_ID
+  say "node folder: there is no SLURM_TMPDIR here, so $folder is used"
+  (umask 077 && mkdir -p "$folder")
+  [ ! -L "$folder" ]
+  [ -O "$folder" ]
+  own_folder=$folder
+fi
+export SLURM_TMPDIR=$folder
+part_of_nodes=one
+[ "${SLURM_NNODES:-1}" -le 1 ] || part_of_nodes=several
+
+step='making the environment'
+FB_PYTHON=$(python3 -I slurm/node_environment.py "slurm/environment-$part_of_nodes.json" "$SLURM_TMPDIR")
+
+if [ "${SLURM_NNODES:-1}" -gt 1 ] && [ "$part" = job ] && [ "$index" != finaliser ]; then
+  step='preparing every node of the job'
+  srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 /bin/bash bootstrap.sh "$submission" "$index" node
+fi
+
+if [ "$part" = node ]; then
+  step='staging'
+  "$FB_PYTHON" -m flat_bug.cluster.job "$submission" "$index" --stage-only
+  exit 0
+fi
+
+# Slurm's signals reach this script alone: each goes on to the tasks, which then leave a record.
+step='running the tasks'
+end() {
+  python3 -I "$run/slurm/node_environment.py" --clean "$SLURM_TMPDIR" 2>/dev/null || true
+  [ -z "${own_folder:-}" ] || rm -rf -- "$own_folder"
+}
+trap end EXIT
+"$FB_PYTHON" -m flat_bug.cluster.job "$submission" "$index" &
+tasks=$!
+trap 'kill -USR1 "$tasks" 2>/dev/null || true' USR1
+trap 'kill -TERM "$tasks" 2>/dev/null || true' TERM
+trap - ERR
+set +e
+code=255
+while kill -0 "$tasks" 2>/dev/null; do
+  wait "$tasks"
+  code=$?
+done
+exit "$code"
