@@ -11,8 +11,9 @@ from flat_bug.cluster.files_of_jobs import begin, settings_of
 from flat_bug.cluster.options import parse_slurm
 from flat_bug.cluster.preflight import preflight
 from flat_bug.cluster.resources import options_of
+from flat_bug.cluster.scheduler import SchedulerError
 from flat_bug.cluster.slurm import SlurmSubmitter, submitted_since
-from flat_bug.cluster.submission import SlurmSettings, Submission, Submitted
+from flat_bug.cluster.submission import SlurmSettings, Submission, Submitted, newest_of, submissions
 from flat_bug.errors import EXIT_OK
 from flat_bug.experiments.plan import Plan
 from flat_bug.experiments.run_folder import RunFolder
@@ -23,13 +24,19 @@ def submit(made: Plan, output: Path, words: Sequence[str], *, dry_run: bool, jso
     request = parse_slurm(words)
     settings = settings_of(request)
     if dry_run:
-        _show(made, output, settings, json=json)
+        _show(made, output, settings, request.setup, json=json)
         return EXIT_OK
     for note in preflight(settings, made):
         print_lines([note])
     with RunFolder.create(output, made) as folder:
         begin(folder, settings, request.setup)
-        SlurmSubmitter().submit(folder, made.tasks)
+        try:
+            SlurmSubmitter().submit(folder, made.tasks)
+        except SchedulerError as error:
+            go_on = f"Then go on with the run: fb resume {shlex.quote(str(output))}"
+            raise type(error)(
+                error.what, where=error.where, mend=" ".join(filter(None, [error.mend, go_on]))
+            ) from error
     say_submitted(folder, output, submitted_since(folder, 1), json=json)
     return EXIT_OK
 
@@ -46,8 +53,8 @@ def say_submitted(run: RunFolder, output: Path, found: Sequence[Submitted], *, j
         return
     where = shlex.quote(str(output))
     print(f"Submitted: {len(names)} tasks as job {', '.join(ids)}; the report follows as job {', '.join(reports)}")
-    waiting = len(run.plan.tasks) - len(names)
-    if waiting and run.statuses() and not any(submitted.submission.number > 2 for submitted in found):
+    waiting = len(run.plan.tasks) - len(newest_of(submissions(run), (task.id for task in run.plan.tasks)))
+    if waiting:
         print(f"More:      {waiting} tasks are submitted when these have ended, since the queue has no room for them")
     print(f"Follow:    fb status {where} --watch     (or: squeue --me)")
     print(f"Logs:      fb logs {where}")
@@ -55,12 +62,15 @@ def say_submitted(run: RunFolder, output: Path, found: Sequence[Submitted], *, j
     print(f"Cancel:    fb cancel {where}")
 
 
-def _show(made: Plan, output: Path, settings: SlurmSettings, *, json: bool) -> None:
+def _show(made: Plan, output: Path, settings: SlurmSettings, setup: Path | None, *, json: bool) -> None:
     """Show the header of the batch script and ``bootstrap.sh``, exactly as they would be submitted."""
     scripts = _scripts(made, settings)
     text = bootstrap_script(settings.profile, has_setup=settings.has_setup)
     if json:
-        print_json({"plan": made.model_dump(mode="json"), "scripts": scripts, BOOTSTRAP: text})
+        # A rehearsal reads from it what the jobs ask for.
+        asked = {"plan": made.model_dump(mode="json"), "settings": settings.model_dump(mode="json")}
+        script = "" if setup is None else setup.read_text(encoding="utf-8")
+        print_json({**asked, "setup": script, "scripts": scripts, BOOTSTRAP: text})
         return
     print(f"{output} would be made, tasks: {len(made.tasks)} ({', '.join(task.id for task in made.tasks[:10])})")
     for script in scripts:
