@@ -25,8 +25,10 @@ def run_uv(arguments: Sequence[str], *, what: str, mend: str = "", offline: bool
     Raises:
         MissingPartError: It fails.
     """
-    cut_off = ["--offline", "--no-config", "--no-python-downloads"] if offline else []
-    command = [uv.find_uv_bin(), *arguments, *cut_off, "--color", "never", "--no-progress"]
+    cut_off = ["--offline", "--no-config"] if offline else []
+    # It would bring an interpreter of the node's version, which resolving does not need.
+    options = [*cut_off, "--no-python-downloads", "--color", "never", "--no-progress"]
+    command = [uv.find_uv_bin(), *arguments, *options]
     return _run(command, variables=_without_installers() if offline else None, what=what, mend=mend)
 
 
