@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from flat_bug.cluster.options import parse_slurm
 from flat_bug.cluster.profile import (
     KINDS,
     ClusterProfile,
@@ -185,12 +184,6 @@ class TestOptionsOfAJob:
         assert self.profile().resources_for("score-model") == {"qos": "low", "gres": "gpu:1", "mem": "32G"}
         assert self.profile().resources_for("finalise") == {"qos": "low", "mem-per-cpu": "4G"}
 
-    def test_what_the_user_asks_for_comes_first(self):
-        request = parse_slurm(["gpus=2", "account=rrg-lab", "time=5"])
-        assert self.profile(accounts=["def-lab"], partition="gpu").options_for("score-model", request) == {
-            **{"account": "rrg-lab", "partition": "gpu", "qos": "low", "mem": "32G", "gpus": "2", "time": "5"}
-        }
-
     def test_the_account_is_the_profiles_first_or_that_of_the_login_shell(self):
         variables = {"SBATCH_ACCOUNT": "from-shell", "SLURM_ACCOUNT": "other"}
         assert self.profile(accounts=["one", "two"]).default_account(variables) == "one"
@@ -198,7 +191,6 @@ class TestOptionsOfAJob:
         assert self.profile().default_account({"SLURM_ACCOUNT": "other"}) == "other"
         assert self.profile().default_account({}) is None
         assert self.profile().default_account({"SBATCH_ACCOUNT": "a\nb"}) is None
-        assert self.profile().options_for("finalise", environment=variables)["account"] == "from-shell"
 
     def test_modules_that_stick_stay(self):
         assert load_profile("alliance").module_commands()[0] == "module purge"

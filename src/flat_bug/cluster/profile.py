@@ -22,7 +22,7 @@ DEFAULT = "default"
 """The profile of the user that is taken when none is named; ``fb cluster probe`` writes it."""
 FALLBACK = "generic"
 SUFFIXES = (".yaml", ".yml")
-KINDS = (*CALLS, "train-model", "finalise")
+KINDS = (*CALLS, "finalise")
 """Kinds of tasks that resources are given for; ``all`` stands for every one of them."""
 ACCOUNT_VARIABLES = ("SBATCH_ACCOUNT", "SLURM_ACCOUNT")
 """Where people keep the account that they always use."""
@@ -151,24 +151,6 @@ class ClusterProfile(Settings):
     def resources_for(self, kind: str) -> dict[str, Value]:
         """Return the options of sbatch that a kind of task asks for by default, those of ``all`` included."""
         return SlurmRequest(self.resources.get(kind, {})).over(self.resources.get("all", {}))
-
-    def options_for(
-        self, kind: str, request: SlurmRequest | None = None, environment: Mapping[str, str] | None = None
-    ) -> dict[str, Value]:
-        """Return all options of a job that come from the profile and the user.
-
-        Args:
-            kind: Kind of its task: ``score-model``.
-            request: What the user asks for, which takes precedence.
-            environment: Where an account may be named; by default that of this process.
-        """
-        defaults: dict[str, Value] = {}
-        account = self.default_account(environment)
-        if account:
-            defaults["account"] = account
-        if self.partition:
-            defaults["partition"] = self.partition
-        return (request or SlurmRequest()).over({**defaults, **self.resources_for(kind)})
 
     def default_account(self, environment: Mapping[str, str] | None = None) -> str | None:
         """Return the account to charge unless the user names one: the first one, or that of ``SBATCH_ACCOUNT``."""

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from flat_bug.errors import MissingPartError
 
@@ -50,18 +51,19 @@ def run_command(words: Sequence[str], *, timeout: float = TIMEOUT, stdin: str | 
     return _run(words, timeout, stdin).stdout
 
 
-def try_submission(script: str, *, timeout: float = TIMEOUT) -> str:
+def try_submission(script: str, *, start: Path | None = None, timeout: float = TIMEOUT) -> str:
     """Ask Slurm whether it would take a job, without submitting it, and return when and where it would start.
 
     Args:
         script: The batch script; only its header matters.
+        start: The folder that the job would start in, which some sites look at; by default the current one.
         timeout: Seconds to wait for the answer.
 
     Raises:
         SchedulerSilentError: The command is not here, or the controller does not answer.
         SchedulerError: Slurm would refuse the job.
     """
-    answer = _run(["sbatch", "--test-only"], timeout, script).stderr
+    answer = _run(["sbatch", "--test-only"], timeout, script, start).stderr
     return next(
         (line.removeprefix("sbatch: ") for line in answer.splitlines() if "to start at" in line), answer.strip()
     )
@@ -77,7 +79,9 @@ def clean_environment(environment: Mapping[str, str] | None = None) -> dict[str,
     }
 
 
-def _run(words: Sequence[str], timeout: float, stdin: str | None) -> "subprocess.CompletedProcess[str]":
+def _run(
+    words: Sequence[str], timeout: float, stdin: str | None, start: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     command = words[0]
     try:
         done = subprocess.run(
@@ -85,6 +89,7 @@ def _run(words: Sequence[str], timeout: float, stdin: str | None) -> "subprocess
             input=stdin if stdin is not None else "",
             capture_output=True,
             env=clean_environment(),
+            cwd=start,
             timeout=timeout,
             check=False,
             encoding="utf-8",
@@ -108,7 +113,10 @@ def error_of_text(command: str, text: str) -> SchedulerError:
     """Return the error that stands for what a command of Slurm has said."""
     lines = [_PREFIX.sub("", line.strip()) for line in text.splitlines() if _PREFIX.match(line.strip())]
     lines = lines or [line.strip() for line in text.splitlines() if line.strip()]
-    first = lines[0] if lines else f"{command} failed and said nothing"
+    first = lines[0].removeprefix("allocation failure: ") if lines else f"{command} failed and said nothing"
+    if "configuration source" in text:
+        mend = "Run this on a login node of the cluster."
+        return SchedulerSilentError("Slurm is not set up on this machine", where=command, mend=mend)
     if _SILENT.search(text):
         return SchedulerSilentError(
             f"the scheduler does not answer: {first}", where=command, mend="Try again in some minutes."
