@@ -21,8 +21,10 @@ def run(app: App, tokens: list[str]) -> int:
     A command returns nothing when all is done, or its exit code. ``--debug`` adds the traceback to an error, and
     option names may be written with ``_`` for ``-``.
     """
-    debug = "--debug" in tokens
-    words = [_with_hyphens(word) for word in tokens if word != "--debug"]
+    # What follows `--` is another command, whose words are its own.
+    end = tokens.index("--") if "--" in tokens else len(tokens)
+    debug = "--debug" in tokens[:end]
+    words = [_with_hyphens(word) for word in tokens[:end] if word != "--debug"] + tokens[end:]
     try:
         words = _with_slurm_words(app, words)
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -44,7 +46,8 @@ def run(app: App, tokens: list[str]) -> int:
 
 def _with_slurm_words(app: App, words: list[str]) -> list[str]:
     """Return the words with the options of sbatch that follow ``--slurm`` gathered behind it."""
-    if not any(word == "--slurm" or word.startswith("--slurm=") for word in words):
+    own_words = words[: words.index("--")] if "--" in words else words
+    if not any(word == "--slurm" or word.startswith("--slurm=") for word in own_words):
         return words
     from flat_bug.cluster.options import gather_slurm_words  # noqa: PLC0415 - most commands have no such options
 

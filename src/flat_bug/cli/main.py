@@ -15,6 +15,7 @@ GROUPS = {
     "data": "Check, prepare and synthesize datasets.",
     "run": "Run an experiment, here or on a cluster.",
     "env": "Build and check the environment that jobs run in on a cluster.",
+    "cluster": "What clusters are like: profiles.",
 }
 
 COMMANDS = {
@@ -26,6 +27,7 @@ COMMANDS = {
     "cancel": ("status:cancel", "Cancel the jobs of a run on SLURM."),
     "logs": ("logs:logs", "Show what tasks and their jobs have printed."),
     "report": ("status:report", "Write the report of a run again."),
+    "rehearse": ("rehearse:rehearse", "Carry out a run on a throw-away Slurm on this machine."),
     "data prepare": ("data:prepare", "COCO folders to a tree for training."),
     "data synth": ("data:synth", "Make small arthropod-like datasets."),
     "data pull": ("pull:pull", "A bucket to a folder: what is missing, checked."),
@@ -33,6 +35,9 @@ COMMANDS = {
     "data stage": ("archive:stage", "An archive, or the parts that a task reads, to a folder."),
     "env build": ("env:build", "Build the environment of jobs, for nodes without the Internet."),
     "env check": ("env:check", "Prove that an environment is whole and closes offline."),
+    "cluster probe": ("cluster:probe", "Write a profile of the cluster that you are logged in to."),
+    "cluster profiles": ("cluster:profiles", "List the profiles of clusters, or print one."),
+    "doctor": ("doctor:doctor", "Look at all that a run on SLURM needs."),
     "run compare-models": ("compare_models:compare_models", "Score every model on the same ground truth."),
 }
 """Words of a command → where its function is, and its line in the list of commands."""

@@ -8,6 +8,9 @@ from flat_bug.cluster.rehearsal.daemons import MARK
 from flat_bug.cluster.rehearsal.shape import ClusterShape, Folders
 
 LMOD = Path("/usr/share/lmod/lmod/init/bash")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+NO_PROXY = "http://127.0.0.1:9"
+"""Nobody listens there, so whoever obeys it fails as on a node without the Internet."""
 
 
 def write_scripts(shape: ClusterShape, folders: Folders) -> None:
@@ -72,6 +75,9 @@ def _task_prolog(shape: ClusterShape, folders: Folders) -> str:
     if shape.node_folder:
         place = f"{folders.scratch}/$SLURMD_NODENAME/$SLURM_JOB_USER.$SLURM_JOB_ID.0"
         lines.append(f'echo "export SLURM_TMPDIR={place}"')
+    if not shape.internet:
+        lines += [f'echo "export {name}={NO_PROXY}"' for name in PROXIES]
+        lines += [f'echo "export {name}=127.0.0.1,localhost"' for name in ("no_proxy", "NO_PROXY")]
     if shape.module_names:
         lines.append(f'echo "export BASH_ENV={bash_env(folders)}"')
     return "\n".join(lines) + "\n"
@@ -90,9 +96,9 @@ fi
 
 
 def _write_module(name: str, folders: Folders) -> None:
+    stem, _, version = name.partition("/")
     path = modulefiles(folders) / f"{name}.lua"
     path.parent.mkdir(parents=True, exist_ok=True)
-    stem, _, version = name.partition("/")
     lines = [f"whatis([[{name}, pretended]])"]
     if stem == "python":
         lines.append(f'prepend_path("PATH", "{folders.state}/python/bin")')

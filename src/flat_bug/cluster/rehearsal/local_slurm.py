@@ -11,12 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from flat_bug.cluster.rehearsal import accounting, failures, hosts, keeper
+from flat_bug.cluster.rehearsal import accounting, hosts, keeper
 from flat_bug.cluster.rehearsal import slurm_conf as texts
 from flat_bug.cluster.rehearsal.around_jobs import bash_env, modulefiles, write_scripts
 from flat_bug.cluster.rehearsal.daemon_set import DaemonSet
 from flat_bug.cluster.rehearsal.daemons import NODE, Process, kill, marked, wait_until
 from flat_bug.cluster.rehearsal.ending import PREFIX, end_abandoned, end_cluster, is_in_use, usual_parent, write_owner
+from flat_bug.cluster.rehearsal.out_of_memory import end_out_of_memory
 from flat_bug.cluster.rehearsal.parts import check_parts, find
 from flat_bug.cluster.rehearsal.ports import ReservedPorts
 from flat_bug.cluster.rehearsal.shape import ClusterShape, Folders, Ports
@@ -177,10 +178,9 @@ class LocalSlurm:
         return True
 
     def node_states(self) -> dict[str, str]:
-        """Return node → state as ``sinfo`` calls it: idle, mixed, allocated, down."""
+        """Return node → state as ``sinfo`` calls it: idle, mixed, allocated, down; with a star while it is silent."""
         pairs = [line.split() for line in self.ask("sinfo", "-h", "-N", "-o", "%N %T", check=False).splitlines()]
-        # A star says that the node does not answer, whatever it did when it last did.
-        return {name: "down" if state.endswith("*") else state for name, state in pairs}
+        return {name: "down" if state == "down*" else state for name, state in pairs}
 
     def drained(self) -> bool:
         """Return whether no job is in the queue, and the database knows how each of them ended."""
@@ -207,11 +207,15 @@ class LocalSlurm:
 
     def out_of_memory(self, job: str) -> None:
         """End a running job, or task of an array as ``12_3``, as the system does when it is out of memory."""
-        failures.out_of_memory(self.raw_job_id(job), self.environment())
+        end_out_of_memory(self.raw_job_id(job), self.environment())
 
     def end_time_now(self, job: str) -> None:
         """Have the time limit of a running job reached within seconds; limits have whole minutes otherwise."""
-        self.ask("scontrol", "update", f"JobId={job}", "EndTime=now+1seconds")
+        self.end_time_in(job, 1)
+
+    def end_time_in(self, job: str, seconds: int) -> None:
+        """Move the time limit of a running job; the controller looks at the clock every half a minute."""
+        self.ask("scontrol", "update", f"JobId={job}", f"EndTime=now+{seconds}seconds")
 
     def stop_controller(self) -> None:
         """Stop the controller as an administrator does; jobs go on, and no command is answered."""

@@ -25,6 +25,7 @@ class ClusterShape:
         max_submit_jobs: Most jobs of a user in the queue; needs accounting.
         min_job_age: Seconds until the controller forgets a job that has ended.
         node_folder: Whether jobs get a folder of their own on the node, in ``SLURM_TMPDIR``.
+        internet: Whether jobs may use the network; without, they are sent to a proxy that is not there.
         modules: Environment modules to pretend: names, true for those of the guide, false for none at all.
         python: Interpreter that the module ``python`` offers; by default the one that this environment was made from.
         preempt: Whether jobs in the partition ``urgent`` take the place of others.
@@ -48,6 +49,7 @@ class ClusterShape:
     max_submit_jobs: int | None = None
     min_job_age: int = 300
     node_folder: bool = True
+    internet: bool = True
     modules: bool | tuple[str, ...] = True
     python: Path | None = None
     preempt: bool = False

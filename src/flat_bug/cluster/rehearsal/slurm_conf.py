@@ -58,7 +58,7 @@ KillWait=5
 InactiveLimit=0
 WaitTime=0
 UnkillableStepTimeout=60
-BatchStartTimeout=60
+BatchStartTimeout=20
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
 JobAcctGatherParams=OverMemoryKill"""
