@@ -235,7 +235,11 @@ def _status_of_attempt(task: Task, attempt: Path) -> TaskStatus:
 
 def _state_of_record(task: Task, attempt: Path, record: Record) -> tuple[TaskState, str]:
     """Return the state that a record stands for now, and why."""
-    changed = [name for name, path in task.input_paths().items() if _is_changed(path, record.inputs.get(name))]
+    read = task.input_paths()
+    if record.failure is not None and record.failure.kind != "bad input":
+        # It may have ended before it read all; only what it found bad can be readable now and was not then.
+        read = {name: path for name, path in read.items() if name in record.inputs}
+    changed = [name for name, path in read.items() if _is_changed(path, record.inputs.get(name))]
     if changed:
         return TaskState.STALE, f"changed since: {', '.join(changed)}"
     if record.failure is not None:
