@@ -86,8 +86,7 @@ def _attempt(task: Task, attempt: Path, calls: Mapping[str, str]) -> Record:
     failure: Failure | None = None
     try:
         stage_for(task)
-        for name, path in task.input_paths().items():
-            inputs[name] = _digest_of_input(name, NodePath(path).resolve())
+        _note_inputs(task, inputs)
         outcome = load_call(task.call, calls)(dict(task.args), attempt)
         outputs = _outputs_in(attempt)
     # Whatever goes wrong in a task, even Ctrl-C or an exit call in a part, belongs in its record.
@@ -135,6 +134,18 @@ def stage_for(task: Task) -> None:
             raise StagingError(error) from error
         how = "was there" if staged.was_there else f"{staged.bytes / 1e6:.0f} MB in {staged.seconds:.1f} s"
         print(f"staged {staged.root}: {how}", flush=True)  # noqa: T201 - into the log of the attempt
+
+
+def _note_inputs(task: Task, inputs: dict[str, Digest]) -> None:
+    """Note the digest of every input that can be read, and then complain of the first that cannot."""
+    complaints: list[FlatBugError] = []
+    for name, path in task.input_paths().items():
+        try:
+            inputs[name] = _digest_of_input(name, NodePath(path).resolve())
+        except FlatBugError as error:
+            complaints.append(error)
+    if complaints:
+        raise complaints[0]
 
 
 def _digest_of_input(name: str, path: Path) -> Digest:
