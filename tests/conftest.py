@@ -62,7 +62,7 @@ def spots_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def session_slurm() -> Iterator[LocalSlurm]:
     """Return the Slurm that the tests of one process share; a test takes ``slurm``."""
-    _need_slurm(ClusterShape())
+    need_slurm(ClusterShape())
     with LocalSlurm() as cluster:
         yield cluster
 
@@ -73,7 +73,7 @@ def slurm(session_slurm: LocalSlurm, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
     A test may break it: it is repaired, and its jobs are cancelled, when the test ends.
     """
-    _use(session_slurm, monkeypatch)
+    use_cluster(session_slurm, monkeypatch)
     yield session_slurm
     session_slurm.repair()
     session_slurm.cancel_all()
@@ -85,11 +85,11 @@ def make_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ClusterSha
     started: list[LocalSlurm] = []
 
     def make(shape: ClusterShape) -> LocalSlurm:
-        _need_slurm(shape)
+        need_slurm(shape)
         cluster = LocalSlurm(shape)
         started.append(cluster)
         cluster.start()
-        _use(cluster, monkeypatch)
+        use_cluster(cluster, monkeypatch)
         return cluster
 
     yield make
@@ -97,13 +97,13 @@ def make_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ClusterSha
         cluster.stop()
 
 
-def _need_slurm(shape: ClusterShape) -> None:
+def need_slurm(shape: ClusterShape) -> None:
     packages = missing_packages(shape)
     if packages:
         missing(f"Slurm ({', '.join(packages)})")
 
 
-def _use(cluster: LocalSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_cluster(cluster: LocalSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the commands that a test runs find this cluster, and no other that the caller may be on."""
     for name in list(os.environ):
         if name.startswith(("SLURM_", "SLURMD_", "SBATCH_", "SALLOC_", "SRUN_", "SQUEUE_", "SINFO_", "SACCT_")):
