@@ -9,13 +9,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flat_bug.cli._support import print_json
+from flat_bug.cli.compare_models import InputOptions, ModelOptions
 from flat_bug.cluster.checks.finding import Finding, Level, worst
 from flat_bug.cluster.doctor import examine
 from flat_bug.cluster.files_of_jobs import settings_of
 from flat_bug.cluster.options import SlurmRequest, parse_slurm
 from flat_bug.cluster.rehearsal.command import Command
 from flat_bug.cluster.submission import SlurmSettings, is_on_slurm, read_settings
-from flat_bug.errors import EXIT_MISSING_PART, EXIT_OK, UsageError
+from flat_bug.errors import EXIT_MISSING_PART, EXIT_OK, FlatBugError, UsageError
+from flat_bug.experiments.compare_models import CompareModels, plan
+from flat_bug.experiments.models import DEFAULT
 from flat_bug.experiments.plan import Task
 from flat_bug.experiments.run_folder import RunFolder, TaskState
 from flat_bug.files import printable
@@ -25,6 +28,9 @@ COLOURS = {Level.GREEN: "green", Level.YELLOW: "yellow", Level.RED: "bold red"}
 
 def doctor(
     *words: str,
+    inputs: InputOptions | None = None,
+    models: ModelOptions | None = None,
+    output: Annotated[Path | None, Parameter(["--output", "-o"])] = None,
     slurm: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     profile: str | None = None,
     environment: str | None = None,
@@ -33,20 +39,33 @@ def doctor(
     """Look at all that a run on SLURM needs, and say what to do about each red line.
 
     Alone it looks at the cluster: modules, Python, environment, account, what
-    sbatch would say to the jobs, limits, space. Before a command, or with a run
-    folder, also at its weights, data, archive and time. Nothing is submitted.
+    sbatch would say to the jobs, limits, space. With the options of a run, before
+    its whole command, or with a run folder, also at weights, data, archive and
+    time. Nothing is submitted.
+
+    Example: fb doctor -a fb_yolo.zip -d "runs/*" -o out --slurm mem=32GB time=01:00:00
 
     Example: fb doctor -- fb run compare-models -a fb_yolo.zip -d "runs/*" -o out --slurm mem=32GB
 
     Args:
         words: A run folder, or -- and a command that submits to SLURM.
+        inputs: What the models would be scored on.
+        models: Which models.
+        output: Folder of the run.
         slurm: Options of sbatch, and of ours, as after --slurm of a run.
         profile: Name or file of the cluster's profile; by default your own, else generic.
         environment: Folder that fb env build has made.
         json: Print the findings as one JSON object.
     """
     request = parse_slurm([*slurm, *_own("profile", profile), *_own("environment", environment)])
-    findings = examine(*_asked(words, request))
+    if words and (inputs or models or output):
+        mend = "Write -- before a command, and its options behind."
+        raise UsageError("these options belong to no command", where=shlex.join(words), mend=mend)
+    if words:
+        findings = examine(*_asked(words, request))
+    else:
+        tasks, wrong = _tasks(inputs, models, output)
+        findings = [*wrong, *examine(settings_of(request), tasks, output)]
     if json:
         rows = [
             {"name": found.name, "level": str(found.level), "found": found.found, "mend": found.mend}
@@ -56,6 +75,33 @@ def doctor(
     else:
         _show(findings)
     return EXIT_MISSING_PART if worst(findings) is Level.RED else EXIT_OK
+
+
+def _tasks(
+    inputs: InputOptions | None, models: ModelOptions | None, output: Path | None
+) -> tuple[tuple[Task, ...], list[Finding]]:
+    """Return the tasks that the options of a run make, or what is wrong with these."""
+    if inputs is None and models is None:
+        return (), []
+    inputs, models = inputs or InputOptions(), models or ModelOptions(weights=(DEFAULT,))
+    options = CompareModels(
+        input=inputs.input,
+        ground_truth=inputs.ground_truth,
+        archive=inputs.archive,
+        directories=models.directory,
+        weights=models.weights,
+        # What is wrong with a path is a line of its own.
+        soft=True,
+        input_pattern=inputs.input_pattern,
+        weight_pattern=models.weight_pattern,
+        all_weights=models.all_weights,
+        trust_weights=models.trust_weights,
+    )
+    try:
+        made, _ = plan(options, output or Path("run"))
+    except FlatBugError as error:
+        return (), [Finding("options", Level.RED, error.brief(), error.mend or "Correct the options.")]
+    return made.tasks, []
 
 
 def _own(name: str, value: str | None) -> list[str]:

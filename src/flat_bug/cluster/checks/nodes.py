@@ -1,14 +1,18 @@
 """Whether nodes get a Python: modules, interpreter, environment."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flat_bug.cluster.checks.finding import Case, Finding, Level, some
 from flat_bug.cluster.checks.visible import hidden, is_doubtful
 from flat_bug.cluster.login_shell import Interpreter, Shell, available_pythons, load_modules
 from flat_bug.cluster.profile import ClusterProfile
+from flat_bug.experiments.plan import Task
 
 EXTRA_OF_WEIGHTS = {".pt": "train"}
 """Weight files that need an extra of flat-bug on the node."""
+EXTRA_OF_CALLS = {"train-model": "train"}
+"""Kinds of tasks that need one."""
 
 
 def check_modules_and_python(case: Case) -> list[Finding]:
@@ -76,7 +80,7 @@ def check_environment_of(case: Case, *, thorough: bool) -> Finding:
     why = hidden(dist, case.site)
     if why:
         return Finding("environment", Level.RED, f"{dist} {why}", "Build it in a folder that nodes see.")
-    checked = check_environment(dist, settings.profile, sorted(_extras(case)), thorough=thorough)
+    checked = check_environment(dist, settings.profile, extras_needed(case.tasks), thorough=thorough)
     if not checked.is_good:
         return Finding("environment", Level.RED, f"{dist}: {'; '.join(checked.problems)}", checked.mend)
     if checked.notes:
@@ -98,6 +102,8 @@ def _without_environment(case: Case) -> Finding:
     return Finding("environment", Level.YELLOW if doubt else Level.GREEN, found, mend if doubt else "")
 
 
-def _extras(case: Case) -> set[str]:
-    suffixes = {Path(str(task.args.get("weights", ""))).suffix for task in case.tasks}
-    return {EXTRA_OF_WEIGHTS[suffix] for suffix in suffixes & EXTRA_OF_WEIGHTS.keys()}
+def extras_needed(tasks: Sequence[Task]) -> list[str]:
+    """Return the extras of flat-bug that tasks need on their nodes."""
+    found = {EXTRA_OF_CALLS.get(task.call) for task in tasks}
+    found |= {EXTRA_OF_WEIGHTS.get(Path(str(task.args.get("weights", ""))).suffix) for task in tasks}
+    return sorted(filter(None, found))

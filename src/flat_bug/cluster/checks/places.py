@@ -9,6 +9,7 @@ from flat_bug.cluster.checks.finding import Case, Finding, Level, some
 from flat_bug.cluster.checks.visible import hidden, is_doubtful
 from flat_bug.datasets.archive_index import ArchiveManifest, read_manifest
 from flat_bug.datasets.archive_parts import select
+from flat_bug.datasets.coco import read_coco
 from flat_bug.datasets.space import readable
 from flat_bug.errors import FlatBugError
 from flat_bug.experiments.node_path import NodePath
@@ -16,6 +17,8 @@ from flat_bug.experiments.plan import Stage, Task
 
 OF_THE_NODE = frozenset({"SLURM_TMPDIR", "SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "TMPDIR"})
 """Variables that have another value on each node."""
+GROUND_TRUTH = "ground_truth"
+"""Name of the argument that is a COCO file."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,18 @@ def _wrong(text: str, task: Task, case: Case, archives: dict[Stage, ArchiveManif
         unset = some(name for name in path.variables() if not os.environ.get(name))
         mend = f"Set {unset} here, or name the folder itself."
         return _Wrong(Level.YELLOW, f"the variable {unset} is not set here, so nobody knows", mend)
-    return _wrong_here(path.resolve(), case)
+    return _wrong_here(path.resolve(), case) or _broken(path.resolve(), task, text)
+
+
+def _broken(path: Path, task: Task, text: str) -> _Wrong | None:
+    """Return what is wrong with the content of a ground truth."""
+    if task.args.get(GROUND_TRUTH) != text or not path.is_file():
+        return None
+    try:
+        read_coco(path)
+    except FlatBugError as error:
+        return _Wrong(Level.RED, error.what, error.mend or "Export it again.")
+    return None
 
 
 def _wrong_here(path: Path, case: Case) -> _Wrong | None:
