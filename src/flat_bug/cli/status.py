@@ -184,7 +184,10 @@ def show(results: Results, run: Path, *, json: bool) -> int:
         rows = [_row(found) for found in results.statuses]
         print_json({"run": str(run), "report": str(results.page), "tasks": rows, "results": results.table.to_dicts()})
     else:
-        print_table(results.matrix(), "F1 of each model", verbatim=True)
+        if results.are_scores:
+            print_table(results.matrix(), "F1 of each model", verbatim=True)
+        else:
+            print_table(results.table, f"Tasks of {run}")
         print(f"Tables: {results.page.parent}")
         print(f"Report: {results.page}")
     sys.stdout.flush()  # before what goes to standard error

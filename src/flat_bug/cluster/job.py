@@ -54,7 +54,7 @@ class Supervisor:
                 self._explain(task, "its job ended before its turn")
             elif self._is_to_run(task):
                 self._run_one(task)
-        if self.stopped_by is signal.SIGUSR1 and any(task.goes_on for task in tasks):
+        if self.stopped_by is signal.SIGUSR1 and any(self._goes_on(task) for task in tasks):
             self._requeue()
         done = [self.run.status(task).state is TaskState.DONE for task in tasks]
         return EXIT_OK if all(done) else EXIT_ITEMS_FAILED
@@ -117,6 +117,12 @@ class Supervisor:
             node=Node.here(),
             failure=failure,
         ).write(attempt)
+
+    def _goes_on(self, task: Task) -> bool:
+        """Return whether another attempt would go on where the last one was stopped in time."""
+        attempts = attempts_in(self.run.task_folder(task))
+        record = read_record(attempts[-1]) if task.goes_on and attempts else None
+        return record is not None and record.failure is not None and record.failure.goes_on
 
     def _requeue(self) -> None:
         """Have the job run again, to go on where it stopped."""

@@ -13,6 +13,8 @@ from flat_bug.experiments.plan import Plan
 
 EXTRA_OF_WEIGHTS = {".pt": "train"}
 """Weight files that need an extra of flat-bug on the node."""
+EXTRA_OF_CALLS = {"train-model": "train"}
+"""Tasks that need one."""
 
 
 def preflight(settings: SlurmSettings, plan: Plan) -> list[str]:
@@ -60,8 +62,9 @@ def _check_environment(settings: SlurmSettings, plan: Plan) -> None:
     from flat_bug.cluster.environment.check import check_environment  # noqa: PLC0415 - takes a resolver
 
     suffixes = {Path(str(task.args.get("weights", ""))).suffix for task in plan.tasks}
-    extras = sorted({EXTRA_OF_WEIGHTS[suffix] for suffix in suffixes & EXTRA_OF_WEIGHTS.keys()})
-    found = check_environment(Path(settings.environment), settings.profile, extras, thorough=False)
+    extras = {EXTRA_OF_WEIGHTS[suffix] for suffix in suffixes & EXTRA_OF_WEIGHTS.keys()}
+    extras |= {EXTRA_OF_CALLS[task.call] for task in plan.tasks if task.call in EXTRA_OF_CALLS}
+    found = check_environment(Path(settings.environment), settings.profile, sorted(extras), thorough=False)
     if not found.is_good:
         raise found.error()
 

@@ -1,8 +1,6 @@
 """The experiment ``compare-models``: score every model on the same images, a task for each."""
 
 import itertools
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from flat_bug.errors import DatasetError, UsageError
 from flat_bug.experiments.digests import digest_of
 from flat_bug.experiments.models import Model, find_models
 from flat_bug.experiments.node_path import NodePath
-from flat_bug.experiments.plan import Frozen, Plan, Resources, Stage, Task
+from flat_bug.experiments.plan import Frozen, Plan, Resources, Stage, Task, plain_id
 from flat_bug.experiments.record import current_versions
 from flat_bug.experiments.score_task import CALL, ScoreModel
 from flat_bug.experiments.staged import staged_inputs
@@ -23,7 +21,6 @@ from flat_bug.segmenters.base import card_path
 
 EXPERIMENT = "compare-models"
 INPUTS = ("weights", "card", "images", "ground_truth", "config")
-LONGEST_ID = 80
 
 
 class CompareModels(Frozen):
@@ -121,8 +118,7 @@ def task_ids(models: Iterable[Model]) -> list[str]:
     """Return an id for each model that is like its name, and needs no quoting anywhere."""
     ids: list[str] = []
     for model in models:
-        plain = unicodedata.normalize("NFKD", model.name).encode("ascii", "ignore").decode()
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:LONGEST_ID] or "model"
+        stem = plain_id(model.name)
         taken = {name.casefold() for name in ids}
         candidates = [stem, *(f"{stem}-{number}" for number in range(2, len(ids) + 3))]
         ids.append(next(name for name in candidates if name.casefold() not in taken))

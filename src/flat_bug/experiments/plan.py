@@ -1,6 +1,8 @@
 """What an experiment is before it runs: tasks as plain JSON, checked as a whole."""
 
 import graphlib
+import re
+import unicodedata
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,8 @@ from flat_bug.errors import RunError
 
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """Names a folder, a scheduler's job and a row of a table, so it needs no quoting anywhere."""
+LONGEST_PLAIN_ID = 80
+"""Leaves room for a number behind it."""
 
 
 class Frozen(BaseModel):
@@ -120,6 +124,12 @@ class Plan(Frozen):
         except graphlib.CycleError as error:
             raise ValueError(f"tasks wait for each other: {' → '.join(error.args[1])}") from error
         return self
+
+
+def plain_id(name: str) -> str:
+    """Return an id for a task that is like the name of a model."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:LONGEST_PLAIN_ID] or "model"
 
 
 def read_plan(path: Path) -> Plan:

@@ -41,6 +41,10 @@ class OutOfTimeError(KeyboardInterrupt):
     """The scheduler will end the job soon: what is running stops as it does on Ctrl-C."""
 
 
+class NoProgressError(RunError):
+    """The time limit came near again, and nothing was gained since it did before: another attempt would not help."""
+
+
 class StagingError(Exception):
     """What a task reads could not be put on its node."""
 
@@ -51,6 +55,7 @@ class StagingError(Exception):
 
 KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
     (OutOfTimeError, "time limit"),
+    (NoProgressError, "time limit"),
     (StagingError, "setup failed"),
     (KeyboardInterrupt, "cancelled"),
 )
@@ -66,6 +71,7 @@ class Failure(Frozen):
         where: The file or place.
         mend: How to mend it.
         traceback: For the developer.
+        goes_on: Whether it was stopped in time, so that another attempt of a task which can go on does so.
     """
 
     kind: FailureKind
@@ -73,6 +79,7 @@ class Failure(Frozen):
     where: str = ""
     mend: str = ""
     traceback: str = ""
+    goes_on: bool = False
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
@@ -83,7 +90,8 @@ class Failure(Frozen):
             return cls(kind=kind, what=error.what, where=error.where, mend=error.mend, traceback=trace)
         if isinstance(error, OutOfTimeError):
             mend = "Another attempt goes on from there, or give it more time: fb resume RUN --grow time."
-            return cls(kind=kind, what="the time limit of its job came near", mend=mend, traceback=trace)
+            what = "the time limit of its job came near"
+            return cls(kind=kind, what=what, mend=mend, traceback=trace, goes_on=True)
         if isinstance(error, StagingError):
             return cls(kind=kind, what=error.what, where=error.where, mend=error.mend, traceback=trace)
         if isinstance(error, KeyboardInterrupt):

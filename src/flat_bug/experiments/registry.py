@@ -15,6 +15,7 @@ Call = Callable[[dict[str, JsonValue], Path], Outcome]
 
 CALLS: Mapping[str, str] = {
     "score-model": "flat_bug.experiments.score_model:score_model",
+    "train-model": "flat_bug.experiments.train_model:train_model",
 }
 """Name → ``module:function``, imported when the task runs."""
 

@@ -1,4 +1,4 @@
-"""What a run found: a row per model and dataset, and the report made of it."""
+"""What a run found: a row per model and dataset, or per task where no model is scored, and the report made of it."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from flat_bug.evaluation.standings import ReportModel
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
 from flat_bug.experiments.score_task import CALL, EVALUATION, PREDICTIONS, Scored, ScoreModel
+from flat_bug.experiments.task_table import task_table, write_task_page
 from flat_bug.files import atomic_path
 
 SCHEMA: dict[str, type[pl.DataType]] = {
@@ -37,7 +38,8 @@ class Results:
     """The results of a run.
 
     Attributes:
-        table: A row per model and dataset, and one per model for all; the columns of ``SCHEMA``.
+        table: A row per model and dataset, and one per model for all; the columns of ``SCHEMA``. Where no task scores a
+            model, a row per task.
         statuses: The state of every task.
         page: The report.
     """
@@ -45,6 +47,11 @@ class Results:
     table: pl.DataFrame
     statuses: tuple[TaskStatus, ...]
     page: Path
+
+    @property
+    def are_scores(self) -> bool:
+        """Whether models were to be scored."""
+        return any(status.task.call == CALL for status in self.statuses)
 
     def matrix(self) -> pl.DataFrame:
         """Return the F1 of each model (rows) on each dataset (columns), or the state of a model without results."""
@@ -65,16 +72,18 @@ def write_results(run: RunFolder, statuses: Sequence[TaskStatus] | None = None) 
     Raises:
         OutputError: The report cannot be written.
     """
-    # Figures take a second to import, which `fb status` and the start of a run do not have.
-    from flat_bug.evaluation.report import write_report  # noqa: PLC0415
-
     statuses = tuple(run.statuses() if statuses is None else statuses)
     scored = [status for status in statuses if status.task.call == CALL]
-    table = result_table(scored)
+    table = result_table(scored) if scored else task_table(run, statuses)
     with atomic_path(run.report / "results.csv") as temporary:
         table.write_csv(temporary)
     with atomic_path(run.report / "results.parquet") as temporary:
         table.write_parquet(temporary)
+    if not scored:
+        return Results(table, statuses, write_task_page(table, run.report / "report.html", run.plan))
+    # Figures take a second to import, which `fb status` and the start of a run do not have.
+    from flat_bug.evaluation.report import write_report  # noqa: PLC0415
+
     page = write_report(
         [_report_model(status) for status in scored],
         run.report / "report.html",

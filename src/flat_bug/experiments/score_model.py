@@ -1,6 +1,5 @@
 """Predict the images of a ground truth with one model and evaluate the predictions: one task of an experiment."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.record import Outcome
 from flat_bug.experiments.run_folder import attempts_in
 from flat_bug.experiments.score_task import EVALUATION, PREDICTIONS, Scored, ScoreModel
-from flat_bug.files import cannot_write
+from flat_bug.files import cannot_write, link_or_copy
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run import OutputSettings, PredictionRun, find_images, predict_images
 from flat_bug.prediction_run.inputs import DEFAULT_PATTERN
@@ -75,15 +74,8 @@ def _take_over_unfinished(attempt: Path, work: Path) -> None:
     """Link the predictions of the attempt before, if it left any; those of the same inputs are not made again."""
     before = [other for other in attempts_in(attempt.parent) if other != attempt]
     if before and (before[-1] / PREDICTIONS).is_dir():
-        shutil.copytree(before[-1] / PREDICTIONS, work / PREDICTIONS, copy_function=_link_or_copy)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    # Results are replaced and never changed in place, so a link keeps the earlier attempt as it is.
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
+        # Results are replaced and never changed in place, so a link keeps the earlier attempt as it is.
+        shutil.copytree(before[-1] / PREDICTIONS, work / PREDICTIONS, copy_function=link_or_copy)
 
 
 def _scored(predicted: PredictionRun, card: ModelCard) -> Scored:

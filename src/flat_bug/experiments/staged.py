@@ -1,4 +1,4 @@
-"""Where on a node the images and the ground truth of an archive are, and which of its parts a task needs for them."""
+"""Where on a node the images and the ground truth of an archive are, or its tree, and which parts a task needs."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -47,6 +47,30 @@ def staged_inputs(archive: str, images: str | None, ground_truth: str | None) ->
     return StagedInputs(
         wanted_images, wanted_truth, (Stage(archive=str(NodePath.literal(path)), only=tuple(filter(None, only))),)
     )
+
+
+def staged_tree(archive: str, tree: str | None) -> tuple[str, Stage]:
+    """Return where a node finds a prepared tree, and what is to be staged to train on it.
+
+    Args:
+        archive: The archive; it must be readable here, and nodes must see it at the same place.
+        tree: The tree in ``$SLURM_TMPDIR``; by default what was packed.
+
+    Raises:
+        DatasetError: The archive is broken.
+        UsageError: It does not hold the tree.
+    """
+    path = NodePath(archive).resolve().absolute()
+    manifest = read_manifest(path)
+    names = [member.name for member in manifest.members]
+    top = _part(tree or f"{INTO}/{manifest.top}", names, path)
+    parts = [f"{top}/insects/{kind}/{split}" for split in ("train", "val") for kind in ("images", "labels")]
+    # A tree may do without validation images.
+    held = [part for part in parts if any(name.startswith(f"{part}/") for name in names)]
+    if parts[0] not in held:
+        raise UsageError(f"the archive does not hold {parts[0]}", where=path, mend="Pack what fb data prepare made.")
+    only = tuple(part.partition("/")[2] for part in held)
+    return f"{INTO}/{top}", Stage(archive=str(NodePath.literal(path)), only=only)
 
 
 def _part(text: str, names: list[str], archive: Path) -> str:

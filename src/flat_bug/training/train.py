@@ -39,12 +39,20 @@ class TrainedModel:
     was_finished: bool = False
 
 
-def train(tree: Path, settings: TrainSettings, *, command: str = "", trust_weights: bool = False) -> TrainedModel:
+def train(
+    tree: Path,
+    settings: TrainSettings,
+    *,
+    tiles: Path | None = None,
+    command: str = "",
+    trust_weights: bool = False,
+) -> TrainedModel:
     """Train on a prepared tree in a new run folder.
 
     Args:
         tree: Folder that ``fb data prepare`` made.
         settings: How to train.
+        tiles: Where the training tiles are, or are to be cut; by default in the run folder.
         command: The command line, for the record.
         trust_weights: Open .pt files that the settings name; they can run any code.
 
@@ -59,14 +67,14 @@ def train(tree: Path, settings: TrainSettings, *, command: str = "", trust_weigh
         check_trusted(path, None, trust_weights=trust_weights)
     run = new_run_folder(Path(settings.project), settings.name)
     try:
-        tiles = cut_tree(tree, run / "tiles", tile_settings(settings))
-        write_record(run, tree, tiles, settings, command)
+        cut = cut_tree(tree, tiles or run / "tiles", tile_settings(settings))
+        write_record(run, tree, cut, settings, command)
     except BaseException:
         # A folder without a record could never be resumed.
         shutil.rmtree(run, ignore_errors=True)
         raise
     given = settings.for_ultralytics() | {"project": str(run.parent.resolve()), "name": run.name, "exist_ok": True}
-    return _fit(run, tiles, settings, given)
+    return _fit(run, cut, settings, given)
 
 
 def resume(
@@ -74,6 +82,8 @@ def resume(
     checkpoint: Path | None = None,
     *,
     changes: Mapping[str, Any] | None = None,
+    tree: Path | None = None,
+    tiles: Path | None = None,
     command: str = "",
     trust_weights: bool = False,
 ) -> TrainedModel:
@@ -83,6 +93,8 @@ def resume(
         run: The run folder.
         checkpoint: Where to go on; by default the last one.
         changes: Settings that are to differ from now on, of those in ``CHANGEABLE``.
+        tree: Where the prepared tree is by now, if its tiles have to be cut again; by default where it was.
+        tiles: Where the training tiles are; by default in the run folder.
         command: The command line, for the record.
         trust_weights: Open the checkpoint although this run did not write it.
 
@@ -98,8 +110,9 @@ def resume(
     if not checkpoint.is_file():
         raise RunError("no epoch of this run was saved", where=checkpoint, mend="Start it again without --resume.")
     check_trusted(checkpoint, run, trust_weights=trust_weights)
-    tiles = read_tiles(run / "tiles", record["tiles"]) or _cut_again(
-        run, Path(record["tree"]), record["tiles"], settings
+    folder = tiles or run / "tiles"
+    cut = read_tiles(folder, record["tiles"]) or _cut_again(
+        folder, tree or Path(record["tree"]), record["tiles"], settings
     )
     isolate(run / "config")
     from flat_bug.training.trainer import saved_epochs  # noqa: PLC0415  # takes seconds, and needs the isolation
@@ -124,7 +137,7 @@ def resume(
         shutil.rmtree(unfinished)
     given = {"resume": str(checkpoint.resolve()), "epochs": planned}
     given |= {key: getattr(settings, key) for key in ("time", "device", "workers")}
-    return _fit(run, tiles, settings, given, seconds_spent=spent)
+    return _fit(run, cut, settings, given, seconds_spent=spent)
 
 
 def tile_settings(settings: TrainSettings) -> TileSettings:
@@ -159,11 +172,11 @@ def _changed(before: TrainSettings, changes: Mapping[str, Any]) -> tuple[TrainSe
     return before.model_copy(update=changed), changed
 
 
-def _cut_again(run: Path, tree: Path, digest: str, settings: TrainSettings) -> TileSet:
+def _cut_again(folder: Path, tree: Path, digest: str, settings: TrainSettings) -> TileSet:
     cut = tile_settings(settings)
     if tiles_digest(tree, cut) != digest:
         raise RunError("the tiles are gone, and the dataset has changed", where=tree, mend="Start a new run.")
-    return cut_tree(tree, run / "tiles", cut)
+    return cut_tree(tree, folder, cut)
 
 
 def _planned_epochs(settings: TrainSettings, done: int, spent: float) -> int:

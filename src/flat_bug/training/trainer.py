@@ -4,6 +4,8 @@ Imported lazily and only by ``train.py``: this module needs the extra ``train``,
 environment at import.
 """
 
+import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,9 @@ class TileTrainer(SegmentationTrainer):
     ) -> InfiniteDataLoader:
         """Return what loads the batches of a split."""
         if mode != "train":
-            return super().get_dataloader(dataset_path, batch_size, rank, mode)
+            loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+            loader.worker_init_fn = _begin_worker
+            return loader
         settings = self.settings
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         datasets = [self.dataset_of[Path(file).name] for file in dataset.im_files]
@@ -147,7 +151,7 @@ class TileTrainer(SegmentationTrainer):
             prefetch_factor=4 if settings.workers else None,
             pin_memory=self.device.type == "cuda",
             collate_fn=dataset.collate_fn,
-            worker_init_fn=seed_worker,
+            worker_init_fn=_begin_worker,
             generator=generator,
         )
 
@@ -174,6 +178,19 @@ class TileTrainer(SegmentationTrainer):
         strip_checkpoints(self.save_dir)
         if self.best.exists():
             self.metrics = self.validator(model=self.best)
+
+
+def _begin_worker(number: int) -> None:
+    """Begin a process that loads batches.
+
+    Schedulers and terminals send their signals to every process of a job. The trainer hears them and ends its workers;
+    a worker that a signal ends is an error to torch, which it would raise while the trainer is tidying up.
+    """
+    seed_worker(number)
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):  # not every system has all
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 def _begin(trainer: TileTrainer) -> None:
