@@ -13,7 +13,6 @@ from flat_bug.datasets.space import readable
 from flat_bug.datasets.stage import stage as stage_archive
 from flat_bug.errors import UsageError
 
-
 VERIFIED = {"sha256": "SHA-256", "crc32": "CRC, since the archive has no manifest"}
 
 
@@ -71,7 +70,7 @@ def stage(
         archive: Archive that fb data pack made.
         destination: Folder that will hold the archive's own folder, such as fb_yolo.
         only: Parts to take, separated by commas; may be given several times. By default everything.
-        jobs: Number of threads; by default two for each processor.
+        jobs: Number of threads; by default one for each processor, at most 8.
         json: Print the summary as one JSON object.
     """
     if not destination.strip():

@@ -22,12 +22,13 @@ from flat_bug.datasets.space import require_space
 from flat_bug.datasets.zip_records import central_entry, end_records, local_header, local_header_size
 from flat_bug.errors import DatasetError, OutputError, UsageError
 from flat_bug.files import atomic_path, printable
+from flat_bug.processors import usable_processors
 from flat_bug.progress import reporting
 
 __all__ = ["ArchiveManifest", "Member", "Packed", "pack", "read_manifest"]
 
 _BYTES_PER_ENTRY = 512
-_MOST_NAMED = 3
+_MOST_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def pack(
         MissingPartError: There is not enough space.
     """
     started = time.monotonic()
+    # More than processors: the file systems of clusters answer slowly to each of many small files.
+    jobs = jobs or min(_MOST_THREADS, 2 * len(usable_processors()))
     tree = _named(tree)
     archive = archive or tree.with_name(f"{tree.name}.zip")
     _check_output(tree, archive, force=force)
@@ -207,7 +210,7 @@ def _check_names(sources: Sequence[_Source]) -> None:
         raise DatasetError(what, where=sources[0].path.parent, mend="Rename one of them.")
 
 
-def _write(path: Path, top: str, sources: Sequence[_Source], jobs: int | None) -> str:
+def _write(path: Path, top: str, sources: Sequence[_Source], jobs: int) -> str:
     """Write the archive and return the SHA-256 of its manifest."""
     placed = list(_places(sources))
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)

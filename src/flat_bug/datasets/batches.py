@@ -4,20 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
-from flat_bug.processors import usable_processors
 from flat_bug.progress import Report
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-MOST_ITEMS = 64
-MOST_BYTES = 32 << 20
-_MOST_THREADS = 16
-
-
-def default_jobs() -> int:
-    """Return how many threads to use: some more than processors, since file systems of clusters answer slowly."""
-    return min(_MOST_THREADS, 2 * len(usable_processors()))
+_MOST_ITEMS = 64
+_MOST_BYTES = 32 << 20
 
 
 def work_through(
@@ -25,7 +18,7 @@ def work_through(
     work: Callable[[Sequence[Item]], Sequence[Made]],
     *,
     size: Callable[[Item], int],
-    jobs: int | None,
+    jobs: int,
     report: Report,
 ) -> list[Made]:
     """Return what ``work`` makes of the items, in their order; it is given some neighbours at a time.
@@ -36,11 +29,11 @@ def work_through(
         items: What is worked on.
         work: Makes one thing of each item it is given; called by several threads.
         size: Bytes of an item.
-        jobs: Number of threads; ``default_jobs()`` by default.
+        jobs: Number of threads.
         report: Is told how many items are done.
     """
     done = 0
-    with ThreadPoolExecutor(jobs or default_jobs(), thread_name_prefix="files") as pool:
+    with ThreadPoolExecutor(jobs, thread_name_prefix="files") as pool:
         futures: list[Future[Sequence[Made]]] = [pool.submit(work, batch) for batch in _batches(items, size)]
         try:
             for future in as_completed(futures):
@@ -56,7 +49,7 @@ def _batches(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[lis
     batch: list[Item] = []
     filled = 0
     for item in items:
-        if batch and (len(batch) == MOST_ITEMS or filled + size(item) > MOST_BYTES):
+        if batch and (len(batch) == _MOST_ITEMS or filled + size(item) > _MOST_BYTES):
             yield batch
             batch, filled = [], 0
         batch.append(item)

@@ -23,9 +23,7 @@ def locate(archive: Path, descriptor: int, members: Sequence[Member]) -> list[Lo
     return [(member, content_offset(archive, descriptor, member)) for member in members]
 
 
-def extract(
-    archive: Path, descriptor: int, located: Sequence[Located], folder: Path, jobs: int | None
-) -> dict[str, Stamp]:
+def extract(archive: Path, descriptor: int, located: Sequence[Located], folder: Path, jobs: int) -> dict[str, Stamp]:
     """Write members into a folder, under their whole names; return name → stamp.
 
     Args:

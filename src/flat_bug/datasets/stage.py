@@ -20,12 +20,14 @@ from flat_bug.datasets.extract import extract, locate
 from flat_bug.datasets.space import require_space
 from flat_bug.datasets.staged_folder import Receipt, check_ways, commit, intact, read_receipt
 from flat_bug.files import cannot_write, printable
+from flat_bug.processors import usable_processors
 from flat_bug.progress import reporting
 
 LOCK = ".flat-bug-stage.lock"
 UNFINISHED = ".tmp-flat-bug-stage"
 """What is being staged; one that is found by the holder of the lock was left by a process that was killed."""
 _BYTES_PER_ROW = 128
+_MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def stage(archive: Path, destination: Path, only: Sequence[str] = (), *, jobs: i
         archive: Made by ``pack``, or by ``zip -r`` in the folder above.
         destination: The folder that will hold the archive's top folder.
         only: Parts, such as ``images/val``; see ``select``. Everything by default.
-        jobs: Number of threads; by default two for each processor.
+        jobs: Number of threads; by default one for each processor, at most 8.
 
     Raises:
         DatasetError: The archive is absent, broken or hostile; nothing is changed then.
@@ -92,6 +94,8 @@ def stage(archive: Path, destination: Path, only: Sequence[str] = (), *, jobs: i
         OutputError: The folder cannot be written to, or holds something else under that name.
     """
     started = time.monotonic()
+    # More of them wait for each other in the folder that all of them make files in.
+    jobs = jobs or max(2, min(_MOST_THREADS, len(usable_processors())))
     with opened(archive) as stream:
         manifest = read_index(archive, stream)
         selection = select(manifest, only)
@@ -129,9 +133,7 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _stage(
-    manifest: ArchiveManifest, selection: Selection, descriptor: int, root: Path, jobs: int | None
-) -> Sequence[Member]:
+def _stage(manifest: ArchiveManifest, selection: Selection, descriptor: int, root: Path, jobs: int) -> Sequence[Member]:
     """Bring the folder to hold the selection; return the members that were not there."""
     holder = root.parent / UNFINISHED
     if os.path.lexists(holder):
