@@ -1,0 +1,253 @@
+"""What befalls runs on a real Slurm, and that nothing is lost by it."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.archives import PREPARED, write_tree
+from tests.conftest import missing, need_slurm, use_cluster
+from tests.environments import HERE, describe, write_flat_bug, write_wheel
+from tests.slurm_runs import Place, SlurmRun, fb, fb_states, task, wait
+
+from flat_bug.cluster.preflight import preflight
+from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
+from flat_bug.cluster.rehearsal.shape import ClusterShape
+from flat_bug.cluster.states import ask_queue
+from flat_bug.cluster.submission import OptionValue, newest_of, submissions
+from flat_bug.datasets.archive import pack
+from flat_bug.errors import FlatBugError, OutputError
+from flat_bug.experiments.plan import Plan, Stage
+from flat_bug.experiments.record import read_record
+from flat_bug.experiments.run_folder import LOG_NAME
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+KILLED = {"killed-task": "run_task", "killed-supervisor": "cluster.job", "killed-script": "bootstrap.sh"}
+
+
+def log_of(attempt: Path) -> str:
+    return (attempt / LOG_NAME).read_text()
+
+
+def options_of(run: SlurmRun, name: str) -> dict[str, OptionValue]:
+    return newest_of(submissions(run.folder), [name])[name].submission.options
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Have a file system of some size in a folder during the block."""
+    if os.geteuid() != 0:
+        missing("root, to mount a small disk")
+    subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["/bin/umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalSlurm]:
+    """Return the cluster of this module; its tests leave it in order."""
+    need_slurm(ClusterShape())
+    with LocalSlurm() as made:
+        yield made
+
+
+@pytest.fixture
+def place(cluster: LocalSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    use_cluster(cluster, monkeypatch)
+    yield Place(cluster, tmp_path, monkeypatch)
+    cluster.cancel_all()
+
+
+@pytest.fixture(scope="module")
+def day(cluster: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmRun]:
+    """Return a run, all of whose jobs have ended, whose tasks met a fault each."""
+    folder = tmp_path_factory.mktemp("day")
+    hold, crash = folder / "hold", folder / "hold-crash"
+    hold.touch()
+    crash.touch()
+    tasks = [task("fine"), *(task(name, kill=last) for name, last in KILLED.items())]
+    tasks += [task(name, hold=hold) for name in ("memory", "time", "cancelled")]
+    tasks += [task("crash", hold=crash)]
+    with pytest.MonkeyPatch.context() as patch:
+        use_cluster(cluster, patch)
+        run = Place(cluster, folder, patch).submit(tasks)
+        run.wait_until_begun(*(each.id for each in tasks))
+        cluster.out_of_memory(run.job_of("memory"))
+        cluster.ask("scancel", run.job_of("cancelled"))
+        cluster.end_time_now(run.job_of("time"))
+        wait(lambda: run.kinds().get("time") == "time limit", 60)
+        node = run.statuses()["crash"].node
+        cluster.crash_node(node)
+        hold.unlink()
+        crash.unlink()
+        # A node that is back before Slurm has missed it keeps its job for two minutes more.
+        wait(lambda: run.states()["crash"] == "done", 90, run.report)
+        cluster.start_node(node)
+        run.wait_until_ended()
+        yield run
+
+
+class TestADayOfFaults:
+    def test_what_was_killed_is_done_on_another_node(self, day: SlurmRun) -> None:
+        assert {name: day.states()[name] for name in KILLED} == dict.fromkeys(KILLED, "done")
+        killed = read_record(day.attempts("killed-task")[0])
+        assert killed is not None
+        assert killed.failure is not None
+        assert (killed.failure.kind, killed.failure.what) == ("killed", "its process was killed (SIGKILL)")
+        for name in KILLED:
+            first, second = (log_of(attempt) for attempt in day.attempts(name))
+            assert first.split()[1] != second.split()[1]
+
+    def test_a_node_that_crashed_costs_its_task_one_attempt(self, day: SlurmRun) -> None:
+        assert day.states()["crash"] == "done"
+        assert len(day.attempts("crash")) == 2
+
+    def test_each_failure_has_its_class(self, day: SlurmRun) -> None:
+        assert day.kinds() == {"memory": "out of memory", "time": "time limit", "cancelled": "cancelled"}
+
+    def test_what_is_done_was_done_once(self, day: SlurmRun) -> None:
+        assert len(day.attempts("fine")) == 1
+
+    def test_growing_gives_more_to_what_lacked_it_and_to_nothing_else(self, day: SlurmRun) -> None:
+        asked = fb("resume", str(day.path), "--grow", "mem")
+        assert asked.returncode == 0, asked.stderr
+        memory = {name: str(options_of(day, name)["mem"]) for name in ("memory", "time", "cancelled")}
+        assert memory == {"memory": "400M", "time": "200M", "cancelled": "200M"}
+        day.wait_until_ended()
+        assert set(fb_states(day.path).values()) == {"done"}
+        assert len(day.attempts("fine")) == 1
+
+
+class TestSetup:
+    """What fails before a task begins ends its job at once, and says where."""
+
+    def test_a_module_that_does_not_exist_is_named_as_the_step_that_failed(self, place: Place) -> None:
+        run = place.submit([task("a"), task("b")], "retries=0", modules=["no/such"])
+        run.wait_until_ended(60)
+        assert run.kinds() == {"a": "setup failed", "b": "setup failed"}
+        assert "the setup of its job failed: loading the modules (exit code" in run.statuses()["a"].reason
+        assert "no/such" in fb("logs", str(run.path), "a").stdout
+        assert not run.attempts("a")
+
+    def test_a_line_of_the_users_script_that_fails_ends_the_job(self, place: Place) -> None:
+        run = place.submit([task("a")], "retries=0", setup="cd /\nfalse\ntouch after\n")
+        run.wait_until_ended(60)
+        assert run.kinds() == {"a": "setup failed"}
+        assert "the script of slurm_setup (exit code 1, node node" in run.statuses()["a"].reason
+
+    def test_a_corrupt_archive_is_named_with_its_member_and_resuming_takes_the_mended_one(self, place: Place) -> None:
+        archive = pack(write_tree(place.folder / "fb_yolo")).archive
+        sound = archive.read_bytes()
+        picture = PREPARED["insects/images/val/moths_c.jpg"]
+        archive.write_bytes(sound.replace(picture, picture[:-1] + bytes([picture[-1] ^ 1])))
+        stage = (Stage(archive=str(archive), only=("insects/images/val",)),)
+        run = place.submit([task("a", stage=stage), task("b", stage=stage)], "retries=0")
+        run.wait_until_ended()
+        assert run.kinds() == {"a": "setup failed", "b": "setup failed"}
+        assert "moths_c.jpg" in run.statuses()["a"].reason
+        archive.write_bytes(sound)
+        assert fb("resume", str(run.path)).returncode == 0
+        run.wait_until_ended()
+        assert run.states() == {"a": "done", "b": "done"}
+
+    def test_a_wheel_that_is_missing_is_found_out_before_anything_is_queued(self, place: Place) -> None:
+        dist = place.folder / "dist"
+        write_flat_bug(dist)
+        legs = write_wheel(dist, "legs")
+        describe(dist, packed=False)
+        legs.unlink()
+        settings = place.settings(f"environment={dist}", python_version=HERE)
+        with pytest.raises(FlatBugError, match="legs"):
+            preflight(settings, Plan(experiment="test", tasks=(task("a"),)))
+        assert not ask_queue(None) or all(job.task_state is None for job in ask_queue(None))
+
+
+class TestDisks:
+    def test_a_full_disk_of_a_node_costs_one_attempt(self, place: Place) -> None:
+        with small_disk(place.cluster.node_disk("node1"), "1m"):
+            run = place.submit([task("fine"), task("full", full="$SLURM_TMPDIR")], "nodelist=node1", "retries=0")
+            run.wait_until_ended()
+        assert run.kinds() == {"full": "cannot write"}
+        assert fb("resume", str(run.path)).returncode == 0
+        run.wait_until_ended()
+        assert run.states() == {"fine": "done", "full": "done"}
+
+    def test_a_full_home_is_an_error_and_leaves_no_half_of_a_run(self, place: Place) -> None:
+        home = place.folder / "home"
+        home.mkdir()
+        with small_disk(home, "16k"):
+            with pytest.raises(OutputError, match="cannot write"):
+                place.submit([task(f"t{number}") for number in range(200)], name="home/run")
+            assert not list(home.rglob("*.json"))
+        assert all(job.task_state is None for job in ask_queue(None))
+
+    def test_a_home_that_fills_while_tasks_run_costs_those_that_write(self, place: Place) -> None:
+        home = place.folder / "home"
+        home.mkdir()
+        with small_disk(home, "1m"):
+            run = place.submit([task("fine"), task("full", full=str(home))], "retries=0", name="home/run")
+            run.wait_until_ended()
+            print(run.report(), run.statuses())
+            assert run.states()["fine"] == "done"
+            assert run.kinds() == {"full": "cannot write"}
+            (home / "large").unlink()
+            # fails again
+
+
+class TestTheController:
+    def test_it_may_be_restarted_while_tasks_run(self, place: Place) -> None:
+        hold = place.folder / "hold"
+        hold.touch()
+        run = place.submit([task("a", hold=hold), task("b")])
+        run.wait_until_begun("a", "b")
+        place.cluster.stop_controller()
+        try:
+            done = fb("status", str(run.path))
+            assert done.returncode == 0, done.stderr
+            assert "note: the scheduler does not answer" in done.stdout
+            assert "running" in done.stdout
+            before = sorted(run.path.glob("slurm/*"))
+            refused = fb("resume", str(run.path))
+            assert (refused.returncode, "Nothing was submitted" in refused.stderr) == (3, True), refused.stderr
+            assert sorted(run.path.glob("slurm/*")) == before
+        finally:
+            hold.unlink()
+            place.cluster.start_controller()
+        run.wait_until_ended()
+        assert run.states() == {"a": "done", "b": "done"}
+        assert len(run.attempts("a")) == 1
+
+
+class TestTheLoginProcess:
+    """What submits can be killed at any moment, and no task runs twice."""
+
+    @pytest.mark.parametrize("moment", ["before", "after"])
+    def test_killed_around_sbatch(self, place: Place, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+        run = place.create([task("a"), task("b")])
+        lines = ["kill -9 $PPID", f'{shutil.which("sbatch")} "$@"'][:: 1 if moment == "before" else -1]
+        program = place.folder / "bin" / "sbatch"
+        program.parent.mkdir()
+        program.write_text("\n".join(["#!/bin/bash", *lines[: 1 if moment == "before" else 2]]) + "\n")
+        program.chmod(0o755)
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+            assert fb("resume", str(run.path)).returncode == -signal.SIGKILL
+        assert run.jobs() == []
+        again = fb("resume", str(run.path))
+        assert again.returncode == 0, again.stderr
+        wait(lambda: set(run.states().values()) == {"done"}, 90, run.report)
+        run.wait_until_ended()
+        assert [len(run.attempts(name)) for name in ("a", "b")] == [1, 1]
+        arrays = {
+            job.partition("_")[0]
+            for job in place.cluster.ask("squeue", "-h", "-t", "all", "-n", "test", "-o", "%F").split()
+        }
+        print(again.stdout, arrays, run.report())
+        assert (run.path / "report" / "report.html").exists()

@@ -1,0 +1,202 @@
+"""Runs on a real Slurm as they normally go."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from tests.comparison import ANIMAL, make_network, make_place
+from tests.slurm_runs import SMALL, Place, fb, fb_states, task, wait
+
+from flat_bug.cluster import states
+from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
+from flat_bug.cluster.rehearsal.shape import ClusterShape
+from flat_bug.cluster.submission import submissions
+from flat_bug.experiments.plan import Task
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+Maker = Callable[[ClusterShape], LocalSlurm]
+QUICK = ClusterShape(nodes=1, accounting=False)
+
+
+@pytest.fixture
+def place(slurm: LocalSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return Place(slurm, tmp_path, monkeypatch)
+
+
+def many(count: int) -> list[Task]:
+    return [task(f"t{number:03}") for number in range(count)]
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list to which every query of the scheduler adds its command."""
+    asked: list[str] = []
+    original = states.run_command
+
+    def count(words: list[str]) -> str:
+        asked.append(words[0])
+        return original(words)
+
+    monkeypatch.setattr(states, "run_command", count)
+    return asked
+
+
+class TestComparingModels:
+    def test_a_missing_weight_costs_its_row_only_and_resuming_fills_it(
+        self, slurm: LocalSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(make_place(tmp_path))
+        weights = make_other(tmp_path)
+        (tmp_path / "small.yaml").write_text(yaml.safe_dump({"name": "small", "resources": {"all": SMALL}}))
+        words = ["-i", "images", "-g", "truth.json", "-d", "models/*", "-o", "run"]
+        submitted = fb("run", "compare-models", *words, "--slurm", "profile=small.yaml", "mem=1G", "--hold")
+        assert submitted.returncode == 0, submitted.stderr
+        assert "Follow:    fb status run --watch" in submitted.stdout
+        assert set(fb_states(Path("run")).values()) == {"queued"}
+        network = weights.read_bytes()
+        weights.unlink()
+        slurm.ask("scontrol", "release", slurm.ask("squeue", "-h", "-o", "%F").split()[0])
+        slurm.ask("scontrol", "release", slurm.ask("squeue", "-h", "-o", "%F").split()[-1])
+        assert slurm.wait_drained()
+        assert matrix() == {"good": "1.000", "other": "failed"}
+        assert "weights" in fb("logs", "run", "other").stdout
+
+        weights.write_bytes(network)
+        assert fb("resume", "run", "--retry-failed", "--slurm", "hold=false").returncode == 0
+        assert slurm.wait_drained()
+        assert matrix() == {"good": "1.000", "other": "1.000"}
+        assert {path.name for path in Path("run/tasks/good").glob("attempt-*")} == {"attempt-1"}
+
+
+def make_other(place: Path) -> Path:
+    weights = place / "models" / "other" / "weights" / "best.onnx"
+    make_network(weights, ANIMAL, score=0.8)
+    return weights
+
+
+def matrix() -> dict[str, str]:
+    """Return model → F1 on all datasets, or the state of its task, as the report's table has it."""
+    rows = pl.read_csv("run/report/results.csv").filter(pl.col("dataset") == "(all)").to_dicts()
+    return {row["model"]: row["status"] if row["f1"] is None else f"{row['f1']:.3f}" for row in rows}
+
+
+class TestHowTasksAreGrouped:
+    def test_tasks_share_a_job_and_come_after_others(self, place: Place) -> None:
+        tasks = [task("a"), task("b"), task("c"), task("last", after=("a", "c"))]
+        run = place.submit(tasks, "tasks_per_job=2")
+        run.wait_until_ended()
+        assert set(run.states().values()) == {"done"}
+        assert [found.submission.elements for found in submissions(run.folder)][:2] == [
+            (("a", "b"), ("c",)),
+            (("last",),),
+        ]
+        ended = [(run.attempts(name)[0] / "result.json").stat().st_mtime_ns for name in ("a", "c")]
+        assert max(ended) <= (run.attempts("last")[0] / "begun").stat().st_mtime_ns
+        assert (run.path / "report" / "report.html").exists(), run.report()
+
+    def test_each_node_of_a_job_prepares_itself_once(self, place: Place) -> None:
+        run = place.submit([task("wide")], "nodes=2", "ntasks_per_node=1")
+        run.wait_until_ended()
+        assert run.states() == {"wide": "done"}, run.report()
+        # The job's own and one for each node; no step is left behind.
+        assert run.log("wide").count("environment: submitting-python") == 3
+
+
+class TestCancelling:
+    def test_nothing_stays_in_the_queue_and_resuming_runs_the_rest(self, place: Place) -> None:
+        hold = place.folder / "hold"
+        run = place.submit([task("done"), task("held", hold=hold)])
+        hold.touch()
+        run.wait_until_begun("held")
+        wait(lambda: run.states()["done"] == "done", 60, run.report)
+        ended = fb("cancel", str(run.path))
+        assert (ended.returncode, "Cancelled: " in ended.stdout) == (0, True), ended.stderr
+        run.wait_until_ended()
+        assert run.kinds() == {"held": "cancelled"}
+        hold.unlink()
+        assert fb("resume", str(run.path)).returncode == 0
+        run.wait_until_ended()
+        assert run.states() == {"done": "done", "held": "done"}
+        assert len(run.attempts("done")) == 1
+
+
+class TestTwoHundredTasks:
+    def test_all_are_in_the_queue_and_one_question_tells_their_states(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = place.submit(many(200), "hold=true")
+        asked = counting(monkeypatch)
+        assert list(run.states().values()) == ["queued"] * 200
+        assert asked == ["squeue"]
+        assert len(submissions(run.folder)) == 2
+
+    def test_arrays_are_no_longer_than_the_cluster_allows(
+        self, make_slurm: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        small = make_slurm(ClusterShape(nodes=1, accounting=False, max_array_size=50))
+        run = Place(small, tmp_path, monkeypatch).submit(many(200), "hold=true", max_array_size=50, accounting=False)
+        asked = counting(monkeypatch)
+        assert list(run.states().values()) == ["queued"] * 200
+        assert asked == ["squeue"]
+        assert [len(found.submission.elements) for found in submissions(run.folder)] == [50, 50, 50, 50, 0]
+
+    def test_each_leaves_its_record(self, place: Place) -> None:
+        run = place.submit(many(200), "tasks_per_job=20")
+        run.wait_until_ended(400)
+        assert set(run.states().values()) == {"done"}
+        assert len(list(run.path.glob("tasks/*/attempt-*"))) == 200
+        assert len(list(run.path.glob("tasks/*/attempt-1/result.json"))) == 200
+
+
+class TestSites:
+    def test_without_arrays_each_job_is_submitted_by_itself(
+        self, make_slurm: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cluster = make_slurm(ClusterShape(nodes=1, accounting=False, arrays=False))
+        run = Place(cluster, tmp_path, monkeypatch).submit([task("a"), task("b")], arrays=False, accounting=False)
+        assert len(run.jobs()) == 3
+        run.wait_until_ended()
+        assert run.states() == {"a": "done", "b": "done"}
+
+    @pytest.mark.parametrize("has_tmpdir", [True, False])
+    def test_a_node_without_a_folder_of_the_job_gets_one_that_goes_with_it(
+        self, make_slurm: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_tmpdir: bool
+    ) -> None:
+        cluster = make_slurm(ClusterShape(nodes=1, accounting=False, node_folder=False, modules=False))
+        local = tmp_path / "local"
+        local.mkdir()
+        if has_tmpdir:
+            monkeypatch.setenv("TMPDIR", str(local))
+        else:
+            monkeypatch.delenv("TMPDIR", raising=False)
+        words = [] if has_tmpdir else ["export=NONE"]
+        run = Place(cluster, tmp_path, monkeypatch).submit([task("one")], *words, accounting=False)
+        run.wait_until_ended()
+        assert run.states() == {"one": "done"}, run.report()
+        log = (run.attempts("one")[0] / "log.txt").read_text()
+        folder = Path(log.split("folder ")[1].split()[0])
+        assert folder.parent == (local if has_tmpdir else Path("/tmp"))  # noqa: S108 - where it has to be
+        assert f"there is no SLURM_TMPDIR here, so {folder} is used" in run.log("one")
+        assert not folder.exists()
+
+    def test_only_an_account_that_exists_is_charged(
+        self, make_slurm: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cluster = make_slurm(ClusterShape(nodes=1, accounts=("def-lab",)))
+        place = Place(cluster, tmp_path, monkeypatch)
+        with pytest.raises(Exception, match=r"(?i)account"):
+            place.submit([task("one")], "account=def-other", name="other")
+        run = place.submit([task("one")], accounts=["def-lab"], account_required=True)
+        run.wait_until_ended()
+        assert run.states() == {"one": "done"}
+
+    def test_a_full_queue_takes_a_part_and_the_finaliser_submits_the_rest(
+        self, make_slurm: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cluster = make_slurm(ClusterShape(nodes=1, max_submit_jobs=5))
+        run = Place(cluster, tmp_path, monkeypatch).submit(many(6), max_submit_jobs=5)
+        assert len([state for state in run.states().values() if state == "missing"]) == 2
+        wait(lambda: set(run.states().values()) == {"done"}, 120, run.report)
+        assert len(list(run.path.glob("tasks/*/attempt-*"))) == 6
