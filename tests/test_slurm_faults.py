@@ -74,11 +74,11 @@ def day(cluster: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     crash.touch()
     tasks = [task("fine"), *(task(name, kill=last) for name, last in KILLED.items())]
     tasks += [task(name, hold=hold) for name in ("memory", "time", "cancelled")]
-    tasks += [task("crash", hold=crash)]
+    tasks += [task("crash", hold=crash), task("later", after=("killed-task",))]
     with pytest.MonkeyPatch.context() as patch:
         use_cluster(cluster, patch)
         run = Place(cluster, folder, patch).submit(tasks)
-        run.wait_until_begun(*(each.id for each in tasks))
+        run.wait_until_begun(*(each.id for each in tasks if each.id != "later"))
         cluster.out_of_memory(run.job_of("memory"))
         cluster.ask("scancel", run.job_of("cancelled"))
         cluster.end_time_now(run.job_of("time"))
@@ -104,6 +104,11 @@ class TestADayOfFaults:
         for name in KILLED:
             first, second = (log_of(attempt) for attempt in day.attempts(name))
             assert first.split()[1] != second.split()[1]
+
+    def test_what_comes_after_one_that_was_killed_is_done_after_it(self, day: SlurmRun) -> None:
+        assert day.states()["later"] == "done"
+        made = (day.attempts("killed-task")[-1] / "result.json").stat().st_mtime_ns
+        assert made <= (day.attempts("later")[-1] / "begun").stat().st_mtime_ns
 
     def test_a_node_that_crashed_costs_its_task_one_attempt(self, day: SlurmRun) -> None:
         assert day.states()["crash"] == "done"
@@ -188,17 +193,21 @@ class TestDisks:
             assert not list(home.rglob("*.json"))
         assert all(job.task_state is None for job in ask_queue(None))
 
-    def test_a_home_that_fills_while_tasks_run_costs_those_that_write(self, place: Place) -> None:
+    def test_a_home_that_fills_while_tasks_run_is_told_of_and_loses_nothing_that_is_done(self, place: Place) -> None:
         home = place.folder / "home"
         home.mkdir()
         with small_disk(home, "1m"):
-            run = place.submit([task("fine"), task("full", full=str(home))], "retries=0", name="home/run")
+            tasks = [task("fine"), task("full", full=str(home), after=("fine",))]
+            run = place.submit(tasks, "retries=0", name="home/run")
             run.wait_until_ended()
-            print(run.report(), run.statuses())
-            assert run.states()["fine"] == "done"
-            assert run.kinds() == {"full": "cannot write"}
+            assert fb_states(run.path) == {"fine": "done", "full": "failed"}
+            assert run.kinds()["full"] in {"killed", "cannot write"}, run.report()
+            refused = fb("resume", str(run.path))
+            assert (refused.returncode, "Free some space" in refused.stderr) == (2, True), refused.stderr
             (home / "large").unlink()
-            # fails again
+            assert fb("resume", str(run.path)).returncode == 0
+            run.wait_until_ended()
+            assert run.states() == {"fine": "done", "full": "done"}
 
 
 class TestTheController:
@@ -230,24 +239,39 @@ class TestTheLoginProcess:
 
     @pytest.mark.parametrize("moment", ["before", "after"])
     def test_killed_around_sbatch(self, place: Place, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-        run = place.create([task("a"), task("b")])
-        lines = ["kill -9 $PPID", f'{shutil.which("sbatch")} "$@"'][:: 1 if moment == "before" else -1]
+        hold = place.folder / "hold"
+        hold.touch()
+        run = place.create([task("a", hold=hold), task("b", after=("a",))])
+        submit = f'{shutil.which("sbatch")} "$@"\n' if moment == "after" else ""
         program = place.folder / "bin" / "sbatch"
         program.parent.mkdir()
-        program.write_text("\n".join(["#!/bin/bash", *lines[: 1 if moment == "before" else 2]]) + "\n")
+        program.write_text(f"#!/bin/bash\n{submit}kill -9 $PPID\n")
         program.chmod(0o755)
         with monkeypatch.context() as patch:
             patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
             assert fb("resume", str(run.path)).returncode == -signal.SIGKILL
         assert run.jobs() == []
-        again = fb("resume", str(run.path))
-        assert again.returncode == 0, again.stderr
-        wait(lambda: set(run.states().values()) == {"done"}, 90, run.report)
+        for _ in range(2):
+            again = fb("resume", str(run.path))
+            assert again.returncode == 0, again.stderr
+        run.wait_until_begun("a")
+        hold.unlink()
         run.wait_until_ended()
+        assert run.states() == {"a": "done", "b": "done"}, run.report()
         assert [len(run.attempts(name)) for name in ("a", "b")] == [1, 1]
-        arrays = {
-            job.partition("_")[0]
-            for job in place.cluster.ask("squeue", "-h", "-t", "all", "-n", "test", "-o", "%F").split()
-        }
-        print(again.stdout, arrays, run.report())
+        assert len(set(run.jobs())) == 3
+        assert (run.path / "report" / "report.html").exists(), run.report()
+
+    def test_killed_before_the_finaliser_was_submitted(self, place: Place) -> None:
+        hold = place.folder / "hold"
+        hold.touch()
+        run = place.submit([task("a", hold=hold)])
+        finaliser = submissions(run.folder)[-1]
+        place.cluster.ask("scancel", *finaliser.jobs.ids())
+        shutil.rmtree(finaliser.folder)
+        again = fb("resume", str(run.path))
+        assert "Nothing to submit: what is not done is queued or running" in again.stdout, again.stderr
+        hold.unlink()
+        run.wait_until_ended()
+        assert len(run.attempts("a")) == 1
         assert (run.path / "report" / "report.html").exists()

@@ -36,7 +36,10 @@ def finalise(run: RunFolder) -> int:
 
 
 def to_try_again(run: RunFolder, statuses: Sequence[TaskStatus]) -> list[TaskStatus]:
-    """Return what a finaliser submits: what never was, and what had bad luck less often than the run allows."""
+    """Return what a finaliser submits: what never was, what had bad luck, and what could not begin because of that.
+
+    Bad luck is tried again as often as the run allows.
+    """
     most, found = read_settings(run).retries, submissions(run)
     again = []
     for status in statuses:
@@ -45,6 +48,11 @@ def to_try_again(run: RunFolder, statuses: Sequence[TaskStatus]) -> list[TaskSta
         unlucky = status.failure is not None and status.failure.kind in BAD_LUCK
         if not mine or (status.state is TaskState.FAILED and unlucky and repeats < most):
             again.append(status)
+    names = {status.task.id for status in again}
+    waiting = [status for status in statuses if status.failure is not None and status.failure.kind == "missing part"]
+    while more := [each for each in waiting if each.task.id not in names and names & set(each.task.after)]:
+        again += more
+        names |= {status.task.id for status in more}
     return again
 
 

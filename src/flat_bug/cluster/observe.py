@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from flat_bug.cluster.scheduler import SchedulerError
@@ -15,6 +16,7 @@ from flat_bug.cluster.submission import (
     read_settings,
     submissions,
 )
+from flat_bug.errors import OutputError
 from flat_bug.experiments.record import Failure, FailureKind
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus, number_of
 
@@ -24,7 +26,7 @@ VAGUE: set[FailureKind] = {"cancelled", "killed", "error"}
 WHAT: dict[FailureKind, tuple[str, str]] = {
     "cancelled": ("its job was cancelled", "Run it again: fb resume RUN"),
     "error": ("its job ended, and it left no record", "Look into the log: fb logs RUN"),
-    "killed": ("it was killed, and left no record", "Run it again: fb resume RUN"),
+    "killed": ("it left no record: it was killed, or could not write one", "Run it again: fb resume RUN"),
     "node failure": ("its node went down", "Run it again: fb resume RUN"),
     "out of memory": ("it needed more memory than its job had", "Give it more: fb resume RUN --grow mem"),
     "preempted": ("its job made room for a more important one", "Run it again: fb resume RUN"),
@@ -62,11 +64,12 @@ def observe(run: RunFolder) -> Observation:
     unsettled = [status for status in statuses if _is_unsettled(status, newest.get(status.task.id))]
     asked = {newest[status.task.id].folder: newest[status.task.id] for status in unsettled}
     known, notes, queries = _ask(run, list(asked.values())) if asked else ({}, (), 0)
-    for submitted in asked.values():
-        _note_ended(submitted, known)
+    ended = {folder: _note_ended(submitted, known) for folder, submitted in asked.items()}
     silent = bool(notes)
     settled = (
-        _settled(status, newest[status.task.id], known, silent=silent) if status in unsettled else status
+        _settled(status, submitted, known, ended[submitted.folder], silent=silent)
+        if status in unsettled and (submitted := newest[status.task.id])
+        else status
         for status in statuses
     )
     return Observation(tuple(settled), notes, queries)
@@ -137,17 +140,23 @@ def _open_jobs(submitted: Submitted) -> Iterator[tuple[int, str]]:
             yield index, job
 
 
-def _note_ended(submitted: Submitted, known: dict[str, JobState]) -> None:
-    ended = {
+def _note_ended(submitted: Submitted, known: dict[str, JobState]) -> dict[int, Ended]:
+    """Note how jobs have ended, and return it for all that have."""
+    new = {
         index: Ended(state=state.state, reason=state.reason, node=state.node, seconds=state.seconds)
         for index, job in _open_jobs(submitted)
         if (state := known.get(job)) is not None and state.task_state is None
     }
-    if ended:
-        submitted.note_ended(ended)
+    if new:
+        # Who looks may not be allowed to write here, or the disk may be full: then it is asked again next time.
+        with suppress(OutputError):
+            submitted.note_ended(new)
+    return submitted.ended | new
 
 
-def _settled(status: TaskStatus, submitted: Submitted, known: dict[str, JobState], *, silent: bool) -> TaskStatus:
+def _settled(
+    status: TaskStatus, submitted: Submitted, known: dict[str, JobState], ends: dict[int, Ended], *, silent: bool
+) -> TaskStatus:
     """Return the status of a task with what the scheduler knows of its job."""
     index = submitted.submission.index_of(status.task.id)
     job = submitted.jobs.job_of(index) if index is not None else ""
@@ -156,7 +165,7 @@ def _settled(status: TaskStatus, submitted: Submitted, known: dict[str, JobState
     state, mine = known.get(job), _belongs_to(status, submitted.submission)
     if state is not None and state.task_state is not None:
         return _in_queue(status, state, mine=mine)
-    ended = submitted.ended.get(index)
+    ended = ends.get(index)
     if ended is None and silent:
         return replace(status, job=job)
     return _after_the_end(status, submitted, index, ended, mine=mine)

@@ -26,7 +26,7 @@ from flat_bug.cluster.submission import (
     write_submission,
 )
 from flat_bug.experiments.plan import Task
-from flat_bug.experiments.run_folder import RunFolder, TaskStatus, attempts_in, number_of
+from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus, attempts_in, number_of
 
 LIMITS = ("submit limit", "maxsubmitjob", "maximum number of jobs", "max jobs per user")
 """Words with which Slurm refuses a job since there are too many in the queue."""
@@ -71,20 +71,25 @@ class SlurmSubmitter:
     def submit(self, run: RunFolder, tasks: Sequence[Task]) -> None:
         """Submit the tasks, those that come after others behind them, and a finaliser behind all.
 
-        Where the queue has no room for all, the finaliser submits the rest.
+        Where the queue has no room for all, the finaliser submits the rest. Without tasks, it is submitted where jobs
+        are in the queue and none waits for them, as a process leaves it that was killed while it submitted.
 
         Raises:
             SchedulerError: The scheduler refuses, or does not answer.
         """
-        if not tasks:
-            return
         settings = read_settings(run)
+        live = _live_jobs(run)
+        if not tasks:
+            if live and not _has_waiting_finaliser(run):
+                self._finalise(run, settings, sorted(set(live.values())))
+            return
         write_files_of_jobs(run, settings)
         grown = self._growth(run, tasks)
         room = _room(settings)
         jobs: list[str] = []
         for wave in waves(tasks):
-            before = tuple(jobs)
+            earlier = {live[name] for task in wave for name in task.after if name in live}
+            before = (*jobs, *sorted(earlier))
             for group, members in _groups(wave, grown).items():
                 for elements in _arrays(members, settings):
                     if room is not None and len(elements) > room:
@@ -98,7 +103,7 @@ class SlurmSubmitter:
                             raise
                         room = 0
                     room = None if room is None else room - len(elements)
-        self._finalise(run, settings, jobs)
+        self._finalise(run, settings, [*jobs, *sorted(set(live.values()))])
 
     def _submit(
         self,
@@ -188,6 +193,19 @@ def waves(tasks: Sequence[Task]) -> Iterator[list[Task]]:
 def submitted_since(run: RunFolder, number: int) -> list[Submitted]:
     """Return the submissions from a number on."""
     return [submitted for submitted in submissions(run) if submitted.submission.number >= number]
+
+
+def _live_jobs(run: RunFolder) -> dict[str, str]:
+    """Return task → the job or array in the queue that runs it."""
+    states = {TaskState.QUEUED, TaskState.RUNNING}
+    found = (status for status in observe(run).statuses if status.state in states and status.job)
+    return {status.task.id: status.job.partition("_")[0] for status in found}
+
+
+def _has_waiting_finaliser(run: RunFolder) -> bool:
+    found = (submitted for submitted in submissions(run) if submitted.submission.purpose == FINALISER)
+    ids = [job for submitted in found for job in submitted.jobs.ids()]
+    return bool(ids) and any(job.task_state is TaskState.QUEUED for job in ask_queue(ids))
 
 
 def _groups(tasks: Sequence[Task], grown: dict[str, dict[str, int]]) -> dict[Group, list[Task]]:
