@@ -113,7 +113,8 @@ def main() -> None:
             empty()
             for command in runs.values():
                 timed(command)
-            rows.append(compare(f"{load}, nothing to do", runs, options.rounds, lambda: None))
+            # These take so little that noise needs more rounds.
+            rows.append(compare(f"{load}, nothing to do", runs, 3 * options.rounds, lambda: None))
             empty()
     for row in rows:
         print(json.dumps(row))

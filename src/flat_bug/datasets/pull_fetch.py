@@ -80,8 +80,9 @@ class Fetcher:
             checked = entry.checked if digests.sha256 == entry.sha256 else None
         else:
             checked = self._verdict(digests, remote, file).checked
-        # Equal size alone is no reason to take a file for the object: it may be anything.
-        if checked is None or (entry is None and checked is Checked.SIZE):
+            # Equal size alone is no reason to take a file for an object from which it was not pulled.
+            checked = None if checked is Checked.SIZE else checked
+        if checked is None:
             return False
         self._note(path, remote, digests.sha256, checked, file.lstat())
         return True
