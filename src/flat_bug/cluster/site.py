@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from flat_bug.cluster.option_values import seconds_of_time
 from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, run_command
 
+SECONDS_TO_ANSWER = 10.0
 NOTHING = frozenset({"", "(null)", "none", "None", "n/a", "N/A"})
 
 
@@ -150,7 +151,8 @@ def check_alive() -> None:
         SchedulerSilentError: None does.
     """
     try:
-        answer = run_command(["scontrol", "ping"])
+        # Without a configuration, it looks for one for a minute.
+        answer = run_command(["scontrol", "ping"], timeout=SECONDS_TO_ANSWER)
     except SchedulerSilentError:
         raise
     except SchedulerError as error:  # newer versions fail, older ones only say so

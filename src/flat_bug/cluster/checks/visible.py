@@ -2,7 +2,6 @@
 
 import re
 import tempfile
-from functools import cache
 from pathlib import Path
 
 from flat_bug.cluster.site import Site
@@ -39,7 +38,6 @@ def kind_of_file_system(path: Path) -> str:
     return max(enumerate(mounts), key=lambda item: (len(item[1][0]), item[0]), default=(0, ("", "")))[1][1]
 
 
-@cache
 def _mounts() -> tuple[tuple[str, str], ...]:
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
