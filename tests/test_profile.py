@@ -1,5 +1,6 @@
 """Profiles of clusters: shipped ones, a user's own, and what a job asks for by default."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,12 @@ class TestOptionsOfAJob:
     def test_modules_that_stick_stay(self):
         assert load_profile("alliance").module_commands()[0] == "module purge"
         assert load_profile("generic").module_commands() == []
+
+
+def test_the_example_of_the_documentation_is_a_profile_with_every_setting(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    profile = ClusterProfile.from_yaml(write(tmp_path, example[1]))
+    assert set(ClusterProfile.model_fields) - profile.model_fields_set == {"description", "partitions"}
+    assert profile.resources_for("score-model")["time"] == "01:00:00"
