@@ -261,3 +261,19 @@ def test_whether_a_job_is_queued_again_is_the_users_to_say(word: str) -> None:
 def test_a_comment_stays_and_the_token_follows() -> None:
     submission = _tasks().model_copy(update={"options": {"comment": "by hand"}})
     assert managed_options(submission)["comment"] == f"by hand {TOKEN}"
+
+
+@pytest.mark.parametrize("words", [["profile=alliance"], []])
+def test_the_account_that_people_always_use_is_charged(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_ACCOUNT", "def-mine")
+    assert options_of(settings_of(parse_slurm(words)), CALL)["account"] == "def-mine"
+    assert finaliser_options(settings_of(parse_slurm(words)))["account"] == "def-mine"
+    assert options_of(settings_of(parse_slurm([*words, "account=def-other"])), CALL)["account"] == "def-other"
+
+
+def test_the_account_of_the_profile_comes_before_that_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBATCH_ACCOUNT", "def-mine")
+    (tmp_path / "p.yaml").write_text("name: p\naccounts: [def-lab]\n")
+    assert options_of(settings_of(parse_slurm([f"profile={tmp_path / 'p.yaml'}"])), CALL)["account"] == "def-lab"

@@ -31,9 +31,11 @@ def settings_of(request: SlurmRequest) -> SlurmSettings:
     """
     profile = load_profile(request.profile)
     environment = None if request.setup else request.environment or profile.environment
+    # It is written down, since resuming and the jobs themselves may have other variables.
+    account = None if profile.accounts else profile.default_account()
     return SlurmSettings(
         profile=profile,
-        options=request.options,
+        options=request.over({"account": account} if account else {}),
         without=tuple(sorted(request.without)),
         environment=None if environment is None else str(_folder(environment)),
         python=sys.executable,
