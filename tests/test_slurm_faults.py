@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -275,3 +275,60 @@ class TestTheLoginProcess:
         run.wait_until_ended()
         assert len(run.attempts("a")) == 1
         assert (run.path / "report" / "report.html").exists()
+
+
+class TestPreemption:
+    def test_a_task_that_made_room_is_run_again(
+        self, make_slurm: Callable[[ClusterShape], LocalSlurm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cluster = make_slurm(ClusterShape(nodes=1, accounting=False, preempt=True))
+        place = Place(cluster, tmp_path, monkeypatch)
+        hold = place.folder / "hold"
+        hold.touch()
+        queued = place.submit([task("queued", hold=hold)], accounting=False, name="queued")
+        ended = place.submit([task("ended", hold=hold)], "no-requeue", accounting=False, name="ended")
+        for run in (queued, ended):
+            run.wait_until_begun(run.folder.plan.tasks[0].id)
+        urgent = ["sbatch", "--parsable", "-p", "urgent", "-c4", "-o/dev/null", "--wrap=sleep 5"]
+        cluster.ask(*urgent)
+        wait(lambda: ended.kinds() == {"ended": "preempted"}, 60, ended.report)
+        wait(lambda: queued.states() == {"queued": "queued"}, 60, queued.report)
+        hold.unlink()
+        for run in (queued, ended):
+            run.wait_until_ended()
+            assert set(run.states().values()) == {"done"}, run.report()
+
+
+class TestWithoutAccounting:
+    def test_jobs_that_the_controller_has_forgotten_have_the_same_classes(
+        self, make_slurm: Callable[[ClusterShape], LocalSlurm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody looks before the controller has forgotten all, not even the finaliser."""
+        cluster = make_slurm(ClusterShape(nodes=1, cpus=8, accounting=False, min_job_age=2))
+        place = Place(cluster, tmp_path, monkeypatch)
+        hold = place.folder / "hold"
+        hold.touch()
+        names = ("memory", "time", "cancelled")
+        tasks = [task("fine"), *(task(name, hold=hold) for name in names)]
+        tasks += [task(name, kill=last) for name, last in KILLED.items()]
+        run = place.submit(tasks, accounting=False)
+        setup = place.submit([task("setup")], "retries=0", accounting=False, modules=["no/such"], name="setup")
+        run.wait_until_begun(*(each.id for each in tasks))
+        for each in (run, setup):
+            cluster.ask("scancel", *submissions(each.folder)[-1].jobs.ids())
+        cluster.out_of_memory(run.job_of("memory"))
+        cluster.end_time_now(run.job_of("time"))
+        cluster.ask("scancel", run.job_of("cancelled"))
+        wait(lambda: not cluster.ask("squeue", "-h", "-t", "all").strip(), 150)
+        # With cgroups, which a throw-away cluster leaves alone, Slurm says so in the log.
+        log = run.path / "slurm" / "submission-1" / f"{run.job_of('memory')}.log"
+        with log.open("a") as stream:
+            stream.write("slurmstepd: error: Detected 1 oom_kill event in StepId=1.batch. Some of the step tasks\n")
+        killed = dict.fromkeys(KILLED, "killed")
+        assert run.kinds() == {"time": "time limit", "cancelled": "cancelled", "memory": "out of memory", **killed}
+        assert setup.kinds() == {"setup": "setup failed"}
+        hold.unlink()
+        assert fb("resume", str(run.path)).returncode == 0
+        run.wait_until_ended()
+        assert set(run.states().values()) == {"done"}
+        assert len(run.attempts("fine")) == 1
