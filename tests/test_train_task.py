@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -23,7 +24,7 @@ from flat_bug.datasets.archive import pack
 from flat_bug.datasets.prepare import prepare
 from flat_bug.datasets.synth import synthesize
 from flat_bug.errors import DatasetError, UsageError, WeightsError
-from flat_bug.experiments.plan import Task, read_plan
+from flat_bug.experiments.plan import Task
 from flat_bug.experiments.record import Failure, NoProgressError, OutOfTimeError, Record, read_record
 from flat_bug.experiments.results import write_results
 from flat_bug.experiments.run_folder import RunFolder, TaskState, attempts_in
@@ -320,37 +321,66 @@ class TestReport:
 class TestOnSlurm:
     @pytest.mark.slow
     def test_a_job_that_is_out_of_time_is_queued_again_and_goes_on(
-        self, slurm: LocalSlurm, workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, slurm: LocalSlurm, workshop: Path, tmp_path: Path
     ) -> None:
-        run = tmp_path / "run"
-        profile = tmp_path / "profile.yaml"
-        small = {"cpus_per_task": 1, "mem": "4G", "time": "00:10:00"}
-        write_json(profile, {"name": "test", "resources": {"all": small}})  # JSON is YAML
-        words = ("--archive", str(workshop / "fb_yolo.zip"), "-c", str(workshop / "config.yaml"), "-o", str(run))
-        assert fb("train", *words, "--slurm", "time=00:10:00", f"profile={profile}", "--json") == 0
-        (job,) = json.loads(capsys.readouterr().out.splitlines()[-1])["jobs"]
-        attempts = run / "tasks" / "tiny"
-
-        def report() -> str:
-            texts = [log.read_text(errors="replace")[-2000:] for log in sorted(run.rglob("*.log"))]
-            return "\n".join([slurm.ask("squeue", "--states=all", check=False), log_of(attempts / "attempt-1"), *texts])
-
-        wait(lambda: epoch(2) in log_of(attempts / "attempt-1"), 120, report)
-        slurm.ask("scancel", "--signal=USR1", "--batch", f"{job}_0")
-        folder = RunFolder.open(run)
-        jobs = [name for submitted in submissions(folder) for name in submitted.jobs.ids()]
-        wait((attempts / "attempt-2").exists, 120, report)
-        assert fb_states(run)["tiny"] == "running"
-        wait(lambda: not any(state.task_state for state in ask_queue(jobs)), 180, report)
-        assert folder.status(folder.plan.tasks[0]).state is TaskState.DONE, report()
-        assert [path.name for path in attempts_in(attempts)] == ["attempt-1", "attempt-2"]
-        assert epochs_in(attempts / "attempt-2" / "tiny") == [1, 2, 3]
+        made = SubmittedTraining(slurm, tmp_path, "--archive", workshop / "fb_yolo.zip", "-c", workshop / "config.yaml")
+        made.signal_in(1, epoch(2))
+        made.wait((made.folder / "attempt-2").exists)
+        assert fb_states(made.run.path)["tiny"] == "running"
+        made.wait_until_ended()
+        assert made.run.status(made.run.plan.tasks[0]).state is TaskState.DONE, made.report()
+        assert [path.name for path in attempts_in(made.folder)] == ["attempt-1", "attempt-2"]
+        assert epochs_in(made.folder / "attempt-2" / "tiny") == [1, 2, 3]
         # One finaliser, which has waited for the job to end for good.
-        assert len(submissions(folder)) == 2
-        (row,) = pl.read_csv(run / "report" / "results.csv").to_dicts()
+        assert len(submissions(made.run)) == 2
+        (row,) = pl.read_csv(made.run.report / "results.csv").to_dicts()
         assert (row["status"], row["epochs"]) == ("done", EPOCHS)
-        assert (run / row["weights"]).is_file()
-        assert read_plan(run / "plan.json").experiment == "train"
+        assert (made.run.path / row["weights"]).is_file()
+
+    @pytest.mark.slow
+    def test_a_time_limit_shorter_than_an_epoch_does_not_go_round_for_ever(
+        self, slurm: LocalSlurm, workshop: Path, tmp_path: Path
+    ) -> None:
+        words = ("-d", workshop / "fb_yolo", "-c", workshop / "config.yaml", "--fb_samples_per_epoch", "100000")
+        made = SubmittedTraining(slurm, tmp_path, *words)
+        made.signal_in(1, epoch(1))
+        made.signal_in(2, epoch(1))
+        made.wait_until_ended()
+        assert [path.name for path in attempts_in(made.folder)] == ["attempt-1", "attempt-2"]
+        (row,) = pl.read_csv(made.run.report / "results.csv").to_dicts()
+        assert row["status"] == "failed"
+        assert "the time limit is too short" in row["reason"]
+
+
+class SubmittedTraining:
+    """A training that ``fb train --slurm`` has submitted."""
+
+    def __init__(self, cluster: LocalSlurm, folder: Path, *words: str | Path) -> None:
+        self.cluster = cluster
+        small = {"cpus_per_task": 1, "mem": "4G", "time": "00:10:00"}
+        write_json(folder / "profile.yaml", {"name": "test", "resources": {"all": small}})  # JSON is YAML
+        after = ("--slurm", f"profile={folder / 'profile.yaml'}", "time=00:10:00")
+        assert fb("train", *words, "-o", folder / "run", *after) == 0
+        self.run = RunFolder.open(folder / "run")
+        self.folder = folder / "run" / "tasks" / "tiny"
+        self.jobs = [name for submitted in submissions(self.run) for name in submitted.jobs.ids()]
+
+    def signal_in(self, attempt: int, text: str) -> None:
+        """Send what the scheduler sends before a time limit, once the log of an attempt holds some text."""
+        self.wait(lambda: text in log_of(self.folder / f"attempt-{attempt}"))
+        self.cluster.ask("scancel", "--signal=USR1", "--batch", f"{self.jobs[0]}_0")
+
+    def wait_until_ended(self) -> None:
+        self.wait(lambda: not any(state.task_state for state in ask_queue(self.jobs)))
+
+    def wait(self, condition: Callable[[], bool]) -> None:
+        wait(condition, 300, self.report)
+
+    def report(self) -> str:
+        """Return what is worth knowing when a test fails."""
+        logs = [log_of(attempt)[-2000:] for attempt in attempts_in(self.folder)]
+        logs += [log.read_text(errors="replace")[-2000:] for log in self.run.path.glob("slurm/*/*.log")]
+        return "\n".join([self.cluster.ask("squeue", "--states=all", check=False), *logs])
 
 
 def test_a_checkpoint_of_a_stranger_is_not_gone_on_with(tmp_path: Path) -> None:
