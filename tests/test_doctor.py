@@ -273,7 +273,6 @@ class TestInputs:
     def test_a_local_disk_is_worth_a_look(self, tmp_path, monkeypatch):
         (tmp_path / "a.onnx").touch()
         monkeypatch.setattr(visible, "OWN_FOLDERS", ())
-        monkeypatch.setattr(visible.tempfile, "gettempdir", lambda: "/nowhere")
         mounts = tmp_path / "mounts"
         mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n")
         monkeypatch.setattr(visible, "MOUNTS", mounts)

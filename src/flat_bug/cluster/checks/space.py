@@ -1,5 +1,6 @@
 """Whether there is room for the run, where it is written and where its people are over quota."""
 
+import errno
 import os
 import re
 import shutil
@@ -70,8 +71,10 @@ def _check_folder(name: str, folder: Path, size: int, files: int) -> Finding:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        mend = "Free some space, or ask `quota` what is full." if folder != there or name == "home" else ""
-        mend = mend or "Choose a folder that you may write to, and that is not full."
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        mend = (
+            "Free some space there; `quota` tells what is full." if full else "Choose a folder that you may write to."
+        )
         return Finding(name, Level.RED, f"{there} cannot be written: {error.strerror}", mend)
     state = os.statvfs(there)
     free, inodes = state.f_bavail * state.f_frsize, state.f_favail

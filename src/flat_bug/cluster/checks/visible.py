@@ -1,7 +1,6 @@
 """Which files of this machine nodes see: those that do not lie on its own disks."""
 
 import re
-import tempfile
 from pathlib import Path
 
 from flat_bug.cluster.site import Site
@@ -18,8 +17,8 @@ def hidden(path: Path, site: Site | None) -> str:
     if site is not None and site.is_this_machine:
         return ""
     real = path.resolve()
-    folders = {Path(folder).resolve() for folder in (*OWN_FOLDERS, tempfile.gettempdir())}
-    inside = next((folder for folder in folders if real.is_relative_to(folder)), None)
+    # Not $TMPDIR: some sites have it on a file system that all machines share.
+    inside = next((folder for folder in OWN_FOLDERS if real.is_relative_to(Path(folder).resolve())), None)
     return f"lies in {inside}, which each machine has for itself" if inside else ""
 
 
