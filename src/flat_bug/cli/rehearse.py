@@ -40,7 +40,7 @@ def rehearse(
         keep: Folder for the run and all logs. Without it they are kept only when something went wrong.
         json: Print one machine-readable object.
     """
-    outcome = carry_out(_what(words), Wishes(nodes, gpus, fail, keep, quiet=json), _say)
+    outcome = carry_out(_what(words), Wishes(nodes, gpus, fail, keep), _say)
     if json:
         print_json(_as_json(outcome))
     else:

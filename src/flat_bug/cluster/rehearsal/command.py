@@ -65,8 +65,10 @@ class Command:
                 mend="Add --slurm and the options of sbatch, as you would on the cluster.",
             )
         words = [*self.with_output(output), "--dry-run", "--json"]
-        done = subprocess.run(words, env=clean_environment(), stdout=subprocess.PIPE, check=False, text=True)
+        done = subprocess.run(words, env=clean_environment(), capture_output=True, check=False, text=True)
         if done.returncode != 0:
+            # What it warns of otherwise, it says again when it is submitted.
+            sys.stderr.write(done.stderr)
             raise _failed(done.returncode, self.words)
         try:
             said = json.loads(done.stdout)
@@ -77,16 +79,15 @@ class Command:
                 "this is no command that submits a run", where=shlex.join(self.words), mend="Give fb run … --slurm …"
             ) from error
 
-    def submit(self, output: Path, environment: Mapping[str, str], *, quiet: bool) -> None:
-        """Run it, as it is but for its output.
+    def submit(self, output: Path, environment: Mapping[str, str]) -> None:
+        """Run it, as it is but for its output; what it advises on standard output is not for a run that passes.
 
         Raises:
             UsageError: It fails.
             MissingPartError: It misses something around it.
         """
-        done = subprocess.run(
-            self.with_output(output), env=dict(environment), stdout=sys.stderr if quiet else None, check=False
-        )
+        words = [*self.with_output(output), "--json"]
+        done = subprocess.run(words, env=dict(environment), stdout=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             raise _failed(done.returncode, self.words)
 
@@ -124,7 +125,7 @@ class ExistingRun:
         settings = read_settings(run)
         return Asked(run.plan, settings, self._setup(run).read_text(encoding="utf-8") if settings.has_setup else "")
 
-    def submit(self, output: Path, environment: Mapping[str, str], *, quiet: bool) -> None:
+    def submit(self, output: Path, environment: Mapping[str, str]) -> None:
         """Submit the plan again, in another folder."""
         asked = self.ask(output)
         original = RunFolder.open(self.path)

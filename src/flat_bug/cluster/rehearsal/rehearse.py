@@ -14,6 +14,7 @@ from flat_bug.cluster.rehearsal.command import Asked, Command, ExistingRun, this
 from flat_bug.cluster.rehearsal.ending import usual_parent
 from flat_bug.cluster.rehearsal.failures import KINDS, Injection
 from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
+from flat_bug.cluster.rehearsal.parts import check_parts
 from flat_bug.cluster.rehearsal.request import shape_for
 from flat_bug.cluster.rehearsal.shape import ClusterShape
 from flat_bug.cluster.rehearsal.watch import Say, Watch
@@ -37,14 +38,12 @@ class Wishes:
         gpus: Pretended GPUs of each node, at least.
         fail: Failures to bring about, by name.
         keep: Folder in which run and logs are kept.
-        quiet: Print nothing on standard output.
     """
 
     nodes: int = 3
     gpus: int = 1
     fail: tuple[str, ...] = ()
     keep: Path | None = None
-    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,8 @@ def rehearse(what: Command | ExistingRun, wishes: Wishes, say: Say) -> Outcome:
         UsageError: The command itself fails, or asks for something that only the real cluster has.
         OutputError: The folder to keep is not empty.
     """
+    # Before the plan is made, which can take a minute.
+    check_parts(ClusterShape(accounting=False, modules=False))
     if wishes.keep is not None:
         _check_is_free(wishes.keep)
     with tempfile.TemporaryDirectory() as nowhere:
@@ -109,7 +110,7 @@ def rehearse(what: Command | ExistingRun, wishes: Wishes, say: Say) -> Outcome:
                 shutil.copytree(place / RUN, kept / RUN, symlinks=True)
                 _keep_logs(cluster, kept)
                 return replace(outcome, kept=kept)
-            return replace(outcome, kept=wishes.keep)
+            return replace(outcome, kept=wishes.keep and place)
         finally:
             if wishes.keep is not None:
                 _keep_logs(cluster, wishes.keep)
@@ -141,7 +142,7 @@ def _perform(
             injection.before(cluster)
             if injection.done:
                 say(f"! {injection.name}: {injection.done}")
-        what.submit(output, environment, quiet=wishes.quiet)
+        what.submit(output, environment)
         run = RunFolder.open(output)
         with reporting("Rehearsing") as report:
             watch = Watch(cluster, run, injections, say, report)
@@ -189,8 +190,8 @@ def _found_by_commands(cluster: LocalSlurm) -> Iterator[dict[str, str]]:
 
 
 def _described(shape: ClusterShape) -> str:
-    parts = [f"{shape.nodes} nodes", f"{shape.cpus} CPUs", f"{shape.memory_mb // 1024} GB"]
-    parts += [f"{shape.gpus} pretended GPUs ({shape.gpu_type})"] if shape.gpus else []
+    parts = [f"nodes: {shape.nodes}", f"of each: {shape.cpus} CPUs", f"{shape.memory_mb // 1024} GB"]
+    parts += [f"pretended GPUs: {shape.gpus} {shape.gpu_type}"] if shape.gpus else []
     parts += [f"accounts {', '.join(shape.accounts)}"] if shape.accounts else []
     return ", ".join([*parts, "no Internet"])
 

@@ -77,12 +77,14 @@ def _refuse_what_only_the_real_one_has(options: Options) -> None:
 def _names(kinds: Iterable[Options], option: str, also: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the names that an option gives, separated by commas, and others; each once."""
     given = [name for options in kinds for name in _text(options, option).split(",") if name]
-    names = tuple(dict.fromkeys([*given, *also]))
-    for name in names:
-        # It becomes part of a configuration file, which a name must not be able to leave.
-        if not _NAME.fullmatch(name):
-            raise UsageError("Slurm has no such names", where=f"{option}={name!r}", mend=f"Correct {option}.")
-    return names
+    return tuple(dict.fromkeys(_checked(name, option) for name in [*given, *also]))
+
+
+def _checked(name: str, option: str) -> str:
+    """Return a name that becomes part of a configuration file, which it must not be able to leave."""
+    if not _NAME.fullmatch(name):
+        raise UsageError("Slurm has no such names", where=f"{option}={name!r}", mend=f"Correct {option}.")
+    return name
 
 
 def _text(options: Options, name: str) -> str:
@@ -154,20 +156,20 @@ def _countable(gres: Iterable[tuple[str, str, int]]) -> tuple[str, ...]:
     most: dict[str, int] = {}
     for name, _, count in gres:
         if name != "gpu":
-            most[_names([{"gres": name}], "gres")[0]] = max(count, most.get(name, 1))
+            most[_checked(name, "gres")] = max(count, most.get(name, 1))
     return tuple(f"{name}:{count}" for name, count in sorted(most.items()))
 
 
 def _features(kinds: Iterable[Options]) -> tuple[str, ...]:
     texts = [_text(options, name) for options in kinds for name in ("constraint", "prefer")]
     words = [word for text in texts for word in re.split(r"[&|,\[\]()*\s]+", text) if word and not word.isdecimal()]
-    return _names([{"constraint": ",".join(words)}], "constraint")
+    return tuple(dict.fromkeys(_checked(word, "constraint") for word in words))
 
 
 def _licenses(kinds: Iterable[Options]) -> tuple[str, ...]:
     words = [word for options in kinds for word in re.split(r"[,;]", _text(options, "licenses")) if word]
-    names = [_names([{"licenses": re.split("[@:]", word)[0]}], "licenses")[0] for word in words]
-    return tuple(f"{name}:1000" for name in dict.fromkeys(names))
+    names = dict.fromkeys(_checked(re.split("[@:]", word)[0], "licenses") for word in words)
+    return tuple(f"{name}:1000" for name in names)
 
 
 def _modules(asked: list[str]) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class Watch:
             if now - asked < SECONDS_BETWEEN_QUESTIONS:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 continue
-            queue = self.cluster.ask("squeue", "-h", "-r", "-o", "%i %T %r")
+            queue = self._queue(last_queue)
             statuses = self._look()
             asked = time.monotonic()
             if not queue:
@@ -60,6 +60,13 @@ class Watch:
             if now - changed > SECONDS_WITHOUT_CHANGE:
                 self.say("nothing moves any more:\n" + queue.rstrip())
                 return statuses
+
+    def _queue(self, last: str) -> str:
+        """Return what is in the queue, or what was when the controller is too busy to say."""
+        try:
+            return self.cluster.ask("squeue", "-h", "-r", "-o", "%i %T %r")
+        except UsageError:
+            return last or "unknown"
 
     def _strike(self) -> None:
         waiting = next((each for each in self.injections if each.needs_task and not each.done), None)
