@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -114,24 +115,26 @@ python scripts/experiments/compare_models.py \
     time=01:00:00
 """
 
-# The same journey in our commands.
+# The same journey in our commands, in a folder whose name a shell would run.
+
+FOLDER = "a b $(touch pwned) '\""
 
 OUR_DATA = """
-cd $HOME/scratch
+cd "$HOME"/scratch/a*
 fb data pull s3://flat-bug-data-stable/pre-pro data/pre-pro --endpoint-url $ENDPOINT
 fb data prepare -i data/pre-pro -o data/fb_yolo
 fb data pack data/fb_yolo
 """
 
 OUR_WHEELS = """
-cd $HOME/scratch
+cd "$HOME"/scratch/a*
 fb env build -o dist
 fb env check dist
 """
 
 OUR_COMPARE = """
-cd $HOME/scratch
-fb run compare-models -a data/fb_yolo.zip -d "output/experiment_*" -o ours \\
+cd "$HOME"/scratch/a*
+fb run compare-models -a data/fb_yolo.zip -d "~/scratch/output/experiment_*" -o ours \\
     --slurm environment=dist gres=gpu:t4:1 cpus_per_task=12 mem=32GB time=01:00:00
 """
 
@@ -281,7 +284,9 @@ def check_complete(login: Login, run: Finished) -> None:
         assert words in run.printed
     follow = re.search(r"Follow: +(fb status .*?) --watch", run.printed)
     assert follow is not None
-    shown = json.loads(login.type(f"cd $HOME/scratch\n{follow[1]} --json").splitlines()[-1])
+    shown = json.loads(
+        login.type(f"cd {shlex.quote(str(run.folder.path.parent))}\n{follow[1]} --json").splitlines()[-1]
+    )
     assert {row["task"]: row["state"] for row in shown["tasks"]} == dict.fromkeys(MODELS, "done")
 
 
@@ -307,11 +312,15 @@ def test_the_guides_own_setup_template_given_by_its_path(prepared: Login) -> Non
 
 
 def test_the_same_journey_in_our_commands(login: Login) -> None:
+    folder = login.home / "scratch" / FOLDER
+    folder.mkdir()
     login.type(OUR_DATA)
     login.type(OUR_WHEELS)
-    run = carry_out(login, OUR_COMPARE, login.home / "scratch" / "ours")
+    run = carry_out(login, OUR_COMPARE, folder / "ours")
     check_complete(login, run)
-    assert "ready in" in run.logs()
+    assert re.search(r"environment: (squashfs|tar), ready in", run.logs())
+    places = (login.home, login.cluster.folders.state)
+    assert not [path for place in places for path in place.rglob("pwned")]
     # Only what the tasks read was staged.
     parts = {stage.only for task in run.folder.plan.tasks for stage in task.stage}
     assert parts == {("insects/images/val", "insects/labels/val")}

@@ -140,6 +140,24 @@ def test_a_value_arrives_in_the_plan_as_it_was_given(value: str, capsys: pytest.
 # Options of sbatch and of the profile
 
 
+@pytest.mark.parametrize("word", ["profile", "environment", "slurm_setup", "max_parallel", "tasks_per_job", "retries"])
+@pytest.mark.usefixtures("place")
+def test_words_of_ours_lead_to_no_such_thing(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in VALUES:
+        assert compare(*with_value("-o", "run", " "), "--dry-run", "--slurm", f"{word}={value}") == 2, value
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "\x1b" not in said.err
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "cancel", "resume", "report"])
+@pytest.mark.usefixtures("place")
+def test_commands_for_a_run_take_its_name_as_it_is(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in VALUES:
+        assert run_app(build_app(), [command, f"./{value}"]) == 2, value
+        assert "Traceback" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["comment", "job-name", "account", "constraint", "gres", "partition", "mail-user"])
 @pytest.mark.parametrize("value", VALUES)
 def test_a_header_holds_the_value_in_one_comment_or_it_is_refused(name: str, value: str) -> None:
