@@ -601,11 +601,13 @@ class TestOnASlurm:
         self, slurm: LocalSlurm, archive, tmp_path, capsys, monkeypatch
     ):
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("SBATCH_ACCOUNT", "from-shell")
         options = ["-a", str(archive), "-w", "default", "-o", "out", "--slurm", "mem=1G", "--time", "00:00:30"]
         for start in (["fb", "run"], ["run"]):
             code, found = examined(capsys, "--", *start, "compare-models", *options)
             assert (code, found["time"]["level"]) == (3, "red")
             assert found["images"]["found"] == "$SLURM_TMPDIR/fb_yolo/insects/images/val"
+            assert found["account"]["found"] == "from-shell"
         assert not (tmp_path / "out").exists()
         assert fb("doctor", "--", "fb", "run", "compare-models", "-a", str(archive), "-o", "out") == 2
         assert "Add --slurm" in capsys.readouterr().err

@@ -119,7 +119,14 @@ def _asked(words: Sequence[str], request: SlurmRequest) -> tuple[SlurmSettings, 
     output = _output_of(words)
     # `fb` itself may be left out, as in the list of commands.
     asked = Command(("fb", *words) if words[0] == "run" else tuple(words)).ask(output)
-    return asked.settings, asked.plan.tasks, output
+    return _with_account(asked.settings), asked.plan.tasks, output
+
+
+def _with_account(settings: SlurmSettings) -> SlurmSettings:
+    """Return settings with the account of this shell, without whose variables the command was asked."""
+    account = None if settings.profile.accounts else settings.profile.default_account()
+    options = {**({"account": account} if account else {}), **settings.options}
+    return settings.model_copy(update={"options": options})
 
 
 def _of_run(path: Path, request: SlurmRequest) -> tuple[SlurmSettings, tuple[Task, ...], Path]:
