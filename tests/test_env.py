@@ -302,6 +302,15 @@ def test_another_version_than_submits_is_refused(tmp_path: Path) -> None:
     assert problem == f"it holds flat-bug 0.1, and {flat_bug.__version__} submits"
 
 
+@pytest.mark.parametrize("name", ["../precious", "/etc/passwd", "..", ".", ""])
+def test_a_manifest_cannot_name_a_file_outside_its_folder(name: str, dist: Path) -> None:
+    manifest = json.loads((dist / MANIFEST_NAME).read_text())
+    manifest["wheels"][0]["file"] = name
+    (dist / MANIFEST_NAME).write_text(json.dumps(manifest))
+    with pytest.raises(MissingPartError, match="damaged"):
+        read_manifest(dist)
+
+
 # Building
 
 

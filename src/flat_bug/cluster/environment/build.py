@@ -58,6 +58,7 @@ class _Work:
     extras: tuple[str, ...]
     packages: tuple[str, ...]
     provided: tuple[Path, ...]
+    provided_versions: dict[str, str]
     before: Manifest | None
     downloaded: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -89,15 +90,18 @@ def build_environment(
     """
     dist = dist.expanduser().resolve()
     check_folders(profile.provided_wheels)
-    provided = [Path(folder) for folder in profile.provided_wheels]
+    target = Target.of(profile)
+    folders = [Path(folder) for folder in profile.provided_wheels]
+    provided = tuple(folder for folder in folders if folder.is_dir())
     work = _Work(
         dist=dist,
-        target=Target.of(profile),
+        target=target,
         extras=tuple(sorted({canonicalize_name(extra) for extra in extras})),
         packages=tuple(sorted({_requirement(package) for package in packages})),
-        provided=tuple(folder for folder in provided if folder.is_dir()),
+        provided=provided,
+        provided_versions=provided_versions(provided, target),
         before=None,
-        notes=[f"{folder} is not here, so nothing is reused from it" for folder in provided if not folder.is_dir()],
+        notes=[f"{folder} is not here, so nothing is reused from it" for folder in folders if folder not in provided],
     )
     _make_folder(dist)
     with hold(dist / ".lock", "the wheelhouse"):
@@ -116,7 +120,7 @@ def _build(work: _Work, *, upgrade: bool) -> BuiltEnvironment:
             wheels = [wheel for wheel in work.before.wheels if wheel.name != NAME]
         else:
             wheels = _wheels(work, own, upgrade=upgrade)
-        shutil.move(own, dist / own.name)
+        own.replace(dist / own.name)
     wheels.append(_entry_of(dist / own.name, NAME))
     write_text(dist / LOCK_NAME, lock_text(wheels, work.target))
     lock = FileEntry.of(dist / LOCK_NAME)
@@ -159,7 +163,7 @@ def _wheels(work: _Work, own: Path, *, upgrade: bool) -> list[WheelEntry]:
 def _resolve(work: _Work, own: Path, *, upgrade: bool) -> list[Resolved]:
     extras = f"[{','.join(work.extras)}]" if work.extras else ""
     requirements = [f"{NAME}{extras} @ {own.as_uri()}", *INSTALLERS, *work.packages]
-    preferred = provided_versions(work.provided, work.target)
+    preferred = work.provided_versions
     if work.before is not None and not upgrade:
         # What the cluster provides comes first also when it is new there.
         kept = {wheel.name: wheel.version for wheel in work.before.wheels if wheel.name != NAME}
@@ -258,8 +262,14 @@ def _asked(work: _Work, own: Path) -> str:
         if extra not in known:
             raise UsageError(f"flat-bug has no extra {extra!r}", mend=f"Known: {', '.join(known)}.")
     requires = sorted(metadata.get_all("Requires-Dist", []))
-    provided = provided_versions(work.provided, work.target)
-    asked = [requires, metadata["Requires-Python"], work.extras, work.packages, str(work.target), provided]
+    asked = [
+        requires,
+        metadata["Requires-Python"],
+        work.extras,
+        work.packages,
+        str(work.target),
+        work.provided_versions,
+    ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -21,6 +21,7 @@ from flat_bug.cluster.environment.wheels import parse
 from flat_bug.cluster.profile import ClusterProfile, all_profiles, load_profile
 from flat_bug.errors import FlatBugError, MissingPartError
 from flat_bug.files import sha256_of
+from flat_bug.progress import track
 
 NAMES_IN_A_NOTE = 3
 
@@ -111,7 +112,8 @@ def _broken_files(manifest: Manifest, dist: Path, target: Target, *, thorough: b
     files += [(dist / entry.file, entry) for entry in manifest.packed.values()]
     files += [(wheel.path(dist), wheel) for wheel in manifest.wheels]
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda file: _damage(*file, thorough=thorough), files))
+        damages = pool.map(lambda file: _damage(*file, thorough=thorough), files)
+        found = list(track(damages, "Checking the environment", total=len(files)))
     problems = [problem for problem in found if problem]
     unfit = [wheel.file for wheel in manifest.wheels if not _runs_on(wheel.file, target)]
     if unfit:

@@ -1,6 +1,7 @@
 """``environment.json``: what ``fb env build`` has made, with the digest of every file."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +13,10 @@ MANIFEST_NAME = "environment.json"
 LOCK_NAME = "requirements.lock"
 
 
+# What a build removes is named by its manifest, so no name may lead out of the folder.
+FileName = Annotated[str, Field(pattern=r"^[^/\x00]*[^/\x00.][^/\x00]*$")]
+
+
 class _Entry(BaseModel):
     # A newer flat-bug may know more about a file; an older one needs only what it knows.
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -20,7 +25,7 @@ class _Entry(BaseModel):
 class FileEntry(_Entry):
     """A file of the environment; ``files`` is how many it unpacks to."""
 
-    file: str
+    file: FileName
     sha256: str
     bytes: int
     files: int = 0
@@ -36,7 +41,7 @@ class WheelEntry(_Entry):
 
     name: str
     version: str
-    file: str
+    file: FileName
     sha256: str
     bytes: int
     folder: str | None = None
@@ -56,7 +61,6 @@ class Size(_Entry):
 class Manifest(_Entry):
     """What an environment holds and what it was made for."""
 
-    format: int = 1
     version: str = Field(description="Of flat-bug.")
     python_version: str
     machine: str

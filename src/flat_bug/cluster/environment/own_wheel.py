@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from base64 import urlsafe_b64encode
 from hashlib import sha256
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -25,7 +25,12 @@ def build_own_wheel(folder: Path) -> Path:
     Raises:
         MissingPartError: It cannot be built.
     """
-    installed = distribution(NAME)
+    try:
+        installed = distribution(NAME)
+    except PackageNotFoundError as error:
+        raise MissingPartError(
+            "flat-bug is not installed, so there is no wheel of it", mend="pip install -e ."
+        ) from error
     checkout = _checkout(installed)
     if checkout is None:
         return wheel_of_installed(installed, folder)
@@ -82,4 +87,8 @@ def _checkout(installed: Distribution) -> Path | None:
     if not origin.get("dir_info", {}).get("editable"):
         return None
     checkout = Path(unquote(urlsplit(origin["url"]).path))
-    return checkout if (checkout / "pyproject.toml").is_file() else None
+    if not (checkout / "pyproject.toml").is_file():
+        raise MissingPartError(
+            "the checkout that flat-bug was installed from is gone", where=checkout, mend="Install flat-bug again."
+        )
+    return checkout
