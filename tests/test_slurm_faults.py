@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from flat_bug.datasets.archive import pack
 from flat_bug.errors import FlatBugError, OutputError
 from flat_bug.experiments.plan import Plan, Stage
 from flat_bug.experiments.record import read_record
-from flat_bug.experiments.run_folder import LOG_NAME
+from flat_bug.experiments.run_folder import LOG_NAME, RunFolder
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -77,20 +78,24 @@ def day(cluster: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     tasks += [task("crash", hold=crash), task("later", after=("killed-task",))]
     with pytest.MonkeyPatch.context() as patch:
         use_cluster(cluster, patch)
-        run = Place(cluster, folder, patch).submit(tasks)
+        place = Place(cluster, folder, patch)
+        run = place.submit(tasks)
         run.wait_until_begun(*(each.id for each in tasks if each.id != "later"))
         cluster.out_of_memory(run.job_of("memory"))
         cluster.ask("scancel", run.job_of("cancelled"))
         cluster.end_time_now(run.job_of("time"))
         wait(lambda: run.kinds().get("time") == "time limit", 60)
         node = run.statuses()["crash"].node
+        fragile = place.submit([task("fragile", hold=crash)], "no-requeue", f"nodelist={node}", name="fragile")
+        fragile.wait_until_begun("fragile")
         cluster.crash_node(node)
         hold.unlink()
         crash.unlink()
         # A node that is back before Slurm has missed it keeps its job for two minutes more.
         wait(lambda: run.states()["crash"] == "done", 90, run.report)
         cluster.start_node(node)
-        run.wait_until_ended()
+        for each in (run, fragile):
+            each.wait_until_ended()
         yield run
 
 
@@ -114,6 +119,13 @@ class TestADayOfFaults:
         assert day.states()["crash"] == "done"
         assert len(day.attempts("crash")) == 2
 
+    def test_a_job_that_slurm_may_not_repeat_is_submitted_again(self, day: SlurmRun) -> None:
+        fragile = replace(day, folder=RunFolder.open(day.path.with_name("fragile")))
+        assert submissions(fragile.folder)[0].ended[0].state == "NODE_FAIL"
+        # It may run on that node only, so there is none to take instead.
+        assert fragile.states() == {"fragile": "done"}
+        assert len(fragile.attempts("fragile")) == 2
+
     def test_each_failure_has_its_class(self, day: SlurmRun) -> None:
         assert day.kinds() == {"memory": "out of memory", "time": "time limit", "cancelled": "cancelled"}
 
@@ -121,10 +133,10 @@ class TestADayOfFaults:
         assert len(day.attempts("fine")) == 1
 
     def test_growing_gives_more_to_what_lacked_it_and_to_nothing_else(self, day: SlurmRun) -> None:
-        asked = fb("resume", str(day.path), "--grow", "mem")
+        asked = fb("resume", str(day.path), "--grow", "time")
         assert asked.returncode == 0, asked.stderr
-        memory = {name: str(options_of(day, name)["mem"]) for name in ("memory", "time", "cancelled")}
-        assert memory == {"memory": "400M", "time": "200M", "cancelled": "200M"}
+        times = {name: str(options_of(day, name)["time"]) for name in ("memory", "time", "cancelled")}
+        assert times == {"memory": "00:10:00", "time": "0-00:20:00", "cancelled": "00:10:00"}
         day.wait_until_ended()
         assert set(fb_states(day.path).values()) == {"done"}
         assert len(day.attempts("fine")) == 1
@@ -237,6 +249,14 @@ class TestTheController:
 class TestTheLoginProcess:
     """What submits can be killed at any moment, and no task runs twice."""
 
+    def test_killed_before_it_wrote_how_to_submit_runs_nothing_on_the_login_node(self, place: Place) -> None:
+        plan = Plan(experiment="test", command=("fb", "run", "compare-models", "--slurm"), tasks=(task("a"),))
+        with RunFolder.create(place.folder / "run", plan):
+            pass
+        refused = fb("resume", str(place.folder / "run"))
+        assert (refused.returncode, "before it could be submitted" in refused.stderr) == (2, True), refused.stderr
+        assert not (place.folder / "run" / "tasks").exists()
+
     @pytest.mark.parametrize("moment", ["before", "after"])
     def test_killed_around_sbatch(self, place: Place, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
         hold = place.folder / "hold"
@@ -314,8 +334,10 @@ class TestWithoutAccounting:
         run = place.submit(tasks, accounting=False)
         setup = place.submit([task("setup")], "retries=0", accounting=False, modules=["no/such"], name="setup")
         run.wait_until_begun(*(each.id for each in tasks))
-        for each in (run, setup):
+        held = place.submit([task("held")], "hold=true", accounting=False, name="held")
+        for each in (run, setup, held):
             cluster.ask("scancel", *submissions(each.folder)[-1].jobs.ids())
+        cluster.ask("scancel", *held.jobs())
         cluster.out_of_memory(run.job_of("memory"))
         cluster.end_time_now(run.job_of("time"))
         cluster.ask("scancel", run.job_of("cancelled"))
@@ -327,8 +349,10 @@ class TestWithoutAccounting:
         killed = dict.fromkeys(KILLED, "killed")
         assert run.kinds() == {"time": "time limit", "cancelled": "cancelled", "memory": "out of memory", **killed}
         assert setup.kinds() == {"setup": "setup failed"}
+        assert held.kinds() == {"held": "cancelled"}
         hold.unlink()
-        assert fb("resume", str(run.path)).returncode == 0
+        assert fb("resume", str(run.path), "--grow", "mem").returncode == 0
+        assert [options_of(run, name)["mem"] for name in ("memory", "time")] == ["400M", "200M"]
         run.wait_until_ended()
         assert set(run.states().values()) == {"done"}
         assert len(run.attempts("fine")) == 1

@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
 from flat_bug.cli._support import print_json, print_lines, print_table
-from flat_bug.cluster.submission import is_on_slurm
-from flat_bug.errors import EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_OK, UsageError
+from flat_bug.cluster.submission import is_half_made, is_on_slurm
+from flat_bug.errors import EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_OK, RunError, UsageError
 from flat_bug.experiments.local import LocalSubmitter
 from flat_bug.experiments.results import Results, write_results
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus, number_of
@@ -104,6 +104,9 @@ def resume(
     folder = RunFolder.open(run)
     if is_on_slurm(folder):
         return _resume_on_slurm(folder, run, slurm or (), grow, retry_failed=retry_failed, json=json)
+    if is_half_made(folder):  # its tasks are not for this machine
+        mend = f"Nothing of it was submitted: remove {shlex.quote(str(run))} and give its command again."
+        raise RunError("the run was ended before it could be submitted to SLURM", where=run, mend=mend)
     if slurm is not None or grow is not None:
         raise UsageError("this run was not submitted to SLURM", where=run, mend="Leave --slurm and --grow out.")
     try:

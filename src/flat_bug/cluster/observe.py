@@ -218,7 +218,8 @@ def _why(submitted: Submitted, index: int, ended: Ended | None) -> tuple[Failure
     if setup.is_file():
         return "setup failed", f"the setup of its job failed: {setup.read_text(errors='replace').strip()}"
     known = KINDS.get(ended.state) if ended else None
-    sign = sign_in_log(submitted.log_of(index))
+    log = submitted.log_of(index)
+    sign = sign_in_log(log)
     # Without cgroups Slurm calls a job that it ended for its memory failed, and says why in its log only.
     if known is not None and not (known == "cancelled" and sign is not None):
         return known, ""
@@ -226,6 +227,11 @@ def _why(submitted: Submitted, index: int, ended: Ended | None) -> tuple[Failure
         return sign, ""
     if ended is not None:
         return "killed" if ended.state == "FAILED" else "error", ""
+    if log is None:
+        return (
+            "cancelled",
+            "its job never began, and the scheduler has forgotten it: it was cancelled, it seems",
+        )
     return "killed", "it left no record, and the scheduler has forgotten its job: its node went down, or it was killed"
 
 

@@ -179,6 +179,12 @@ def is_on_slurm(run: RunFolder) -> bool:
     return (slurm_folder(run) / SETTINGS).is_file()
 
 
+def is_half_made(run: RunFolder) -> bool:
+    """Return whether a run was to be submitted to SLURM, and its process ended before it could write how."""
+    asked = any(word == "--slurm" or word.startswith("--slurm=") for word in run.plan.command)
+    return not is_on_slurm(run) and (asked or slurm_folder(run).is_dir())
+
+
 def read_settings(run: RunFolder) -> SlurmSettings:
     """Return how a run is submitted.
 
