@@ -47,7 +47,7 @@ def make_tree(tree: Path, images: int) -> dict[str, int]:
 
 
 def timed(command: Sequence[object], where: Path) -> tuple[float, float]:
-    """Return the seconds that a command took, and those of processors; earlier ones have written all to disk by then."""
+    """Return the seconds that a command took, and those of processors; what came before is on the disk by then."""
     os.sync()
     before, started = os.times(), time.perf_counter()
     subprocess.run([str(word) for word in command], cwd=where, check=True, stdout=subprocess.DEVNULL)

@@ -62,7 +62,7 @@ def content_offset(archive: Path, descriptor: int, member: Member) -> int:
         same = same and all(
             here in (there, ELSEWHERE) for here, there in ((stored_size, member.stored_size), (size, member.size))
         )
-    start = member.offset + LOCAL.size + length + extra
+    start: int = member.offset + LOCAL.size + length + extra
     if not same or start + member.stored_size > member.limit:
         raise damaged(archive, member, "its header contradicts the directory")
     return start

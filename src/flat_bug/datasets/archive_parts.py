@@ -49,8 +49,8 @@ def select(manifest: ArchiveManifest, only: Sequence[str]) -> Selection:
     if not parts:
         return Selection((), manifest.members, manifest.folders)
     start = len(manifest.top)
-    chosen = set()
-    folders = set()
+    chosen: set[str] = set()
+    folders: set[str] = set()
     beside = {"/"}
     for part in parts:
         middle = f"/{part}/"
