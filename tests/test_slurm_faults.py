@@ -5,8 +5,9 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from flat_bug.experiments.run_folder import LOG_NAME, RunFolder
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 KILLED = {"killed-task": "run_task", "killed-supervisor": "cluster.job", "killed-script": "bootstrap.sh"}
+GROWING = ("memory", "time", "cancelled")
 
 
 def log_of(attempt: Path) -> str:
@@ -66,80 +68,93 @@ def place(cluster: LocalSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     cluster.cancel_all()
 
 
+@dataclass(frozen=True)
+class Day:
+    """Runs, all of whose jobs have ended.
+
+    Attributes:
+        run: Its tasks met a fault each.
+        crashed: Its task was on a node that crashed, and Slurm may repeat its job.
+        fragile: The same, but Slurm may not.
+    """
+
+    run: SlurmRun
+    crashed: SlurmRun
+    fragile: SlurmRun
+
+
 @pytest.fixture(scope="module")
-def day(cluster: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmRun]:
-    """Return a run, all of whose jobs have ended, whose tasks met a fault each."""
+def day(cluster: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
+    """Return what a day full of faults has left."""
     folder = tmp_path_factory.mktemp("day")
-    hold, crash = folder / "hold", folder / "hold-crash"
+    hold = folder / "hold"
     hold.touch()
-    crash.touch()
     tasks = [task("fine"), *(task(name, kill=last) for name, last in KILLED.items())]
-    tasks += [task(name, hold=hold) for name in ("memory", "time", "cancelled")]
-    tasks += [task("crash", hold=crash), task("later", after=("killed-task",))]
+    tasks += [task("later", after=("killed-task",)), *(task(name, hold=hold) for name in GROWING)]
     with pytest.MonkeyPatch.context() as patch:
         use_cluster(cluster, patch)
         place = Place(cluster, folder, patch)
         run = place.submit(tasks)
         run.wait_until_begun(*(each.id for each in tasks if each.id != "later"))
+        crashed = place.submit([task("crashed", hold=hold)], "nodelist=node3", name="crashed")
+        fragile = place.submit([task("fragile", hold=hold)], "nodelist=node3", "no-requeue", name="fragile")
+        cluster.end_time_now(run.job_of("time"))
         cluster.out_of_memory(run.job_of("memory"))
         cluster.ask("scancel", run.job_of("cancelled"))
-        cluster.end_time_now(run.job_of("time"))
-        wait(lambda: run.kinds().get("time") == "time limit", 60)
-        node = run.statuses()["crash"].node
-        fragile = place.submit([task("fragile", hold=crash)], "no-requeue", f"nodelist={node}", name="fragile")
+        crashed.wait_until_begun("crashed")
         fragile.wait_until_begun("fragile")
-        cluster.crash_node(node)
+        cluster.crash_node("node3")
+        wait(lambda: run.kinds().get("time") == "time limit", 60, run.report)
+        # A node that is back before Slurm has missed it keeps its jobs for two minutes more.
+        wait(lambda: not cluster.ask("squeue", "-h", "-w", "node3", "-t", "running"), 90, crashed.report)
         hold.unlink()
-        crash.unlink()
-        # A node that is back before Slurm has missed it keeps its job for two minutes more.
-        wait(lambda: run.states()["crash"] == "done", 90, run.report)
-        cluster.start_node(node)
-        for each in (run, fragile):
+        cluster.start_node("node3")
+        for each in (run, crashed, fragile):
             each.wait_until_ended()
-        yield run
+        yield Day(run, crashed, fragile)
 
 
 class TestADayOfFaults:
-    def test_what_was_killed_is_done_on_another_node(self, day: SlurmRun) -> None:
-        assert {name: day.states()[name] for name in KILLED} == dict.fromkeys(KILLED, "done")
-        killed = read_record(day.attempts("killed-task")[0])
+    def test_what_was_killed_is_done_on_another_node(self, day: Day) -> None:
+        assert {name: day.run.states()[name] for name in KILLED} == dict.fromkeys(KILLED, "done")
+        killed = read_record(day.run.attempts("killed-task")[0])
         assert killed is not None
         assert killed.failure is not None
         assert (killed.failure.kind, killed.failure.what) == ("killed", "its process was killed (SIGKILL)")
         for name in KILLED:
-            first, second = (log_of(attempt) for attempt in day.attempts(name))
+            first, second = (log_of(attempt) for attempt in day.run.attempts(name))
             assert first.split()[1] != second.split()[1]
 
-    def test_what_comes_after_one_that_was_killed_is_done_after_it(self, day: SlurmRun) -> None:
-        assert day.states()["later"] == "done"
-        made = (day.attempts("killed-task")[-1] / "result.json").stat().st_mtime_ns
-        assert made <= (day.attempts("later")[-1] / "begun").stat().st_mtime_ns
+    def test_what_comes_after_one_that_was_killed_is_done_after_it(self, day: Day) -> None:
+        assert day.run.states()["later"] == "done"
+        made = (day.run.attempts("killed-task")[-1] / "result.json").stat().st_mtime_ns
+        assert made <= (day.run.attempts("later")[-1] / "begun").stat().st_mtime_ns
 
-    def test_a_node_that_crashed_costs_its_task_one_attempt(self, day: SlurmRun) -> None:
-        assert day.states()["crash"] == "done"
-        assert len(day.attempts("crash")) == 2
+    def test_a_node_that_crashed_costs_its_task_one_attempt(self, day: Day) -> None:
+        assert day.crashed.states() == {"crashed": "done"}
+        assert len(day.crashed.attempts("crashed")) == 2
+        assert not any(found.submission.automatic for found in submissions(day.crashed.folder))
 
-    def test_a_job_that_slurm_may_not_repeat_is_submitted_again(self, day: SlurmRun) -> None:
-        fragile = replace(day, folder=RunFolder.open(day.path.with_name("fragile")))
-        assert submissions(fragile.folder)[0].ended[0].state == "NODE_FAIL"
+    def test_a_job_that_slurm_may_not_repeat_is_submitted_again(self, day: Day) -> None:
+        assert submissions(day.fragile.folder)[0].ended[0].state == "NODE_FAIL"
         # It may run on that node only, so there is none to take instead.
-        assert fragile.states() == {"fragile": "done"}
-        assert len(fragile.attempts("fragile")) == 2
+        assert day.fragile.states() == {"fragile": "done"}
+        assert len(day.fragile.attempts("fragile")) == 2
 
-    def test_each_failure_has_its_class(self, day: SlurmRun) -> None:
-        assert day.kinds() == {"memory": "out of memory", "time": "time limit", "cancelled": "cancelled"}
+    def test_each_failure_has_its_class(self, day: Day) -> None:
+        assert day.run.kinds() == {"memory": "out of memory", "time": "time limit", "cancelled": "cancelled"}
 
-    def test_what_is_done_was_done_once(self, day: SlurmRun) -> None:
-        assert len(day.attempts("fine")) == 1
+    def test_what_is_done_was_done_once(self, day: Day) -> None:
+        assert len(day.run.attempts("fine")) == 1
 
-    def test_growing_gives_more_to_what_lacked_it_and_to_nothing_else(self, day: SlurmRun) -> None:
-        asked = fb("resume", str(day.path), "--grow", "time")
+    def test_growing_gives_more_to_what_lacked_it_and_to_nothing_else(self, day: Day) -> None:
+        asked = fb("resume", str(day.run.path), "--grow", "time")
         assert asked.returncode == 0, asked.stderr
-        times = {name: str(options_of(day, name)["time"]) for name in ("memory", "time", "cancelled")}
+        times = {name: str(options_of(day.run, name)["time"]) for name in GROWING}
         assert times == {"memory": "00:10:00", "time": "0-00:20:00", "cancelled": "00:10:00"}
-        day.wait_until_ended()
-        assert set(fb_states(day.path).values()) == {"done"}
-        assert len(day.attempts("fine")) == 1
+        day.run.wait_until_ended()
+        assert set(fb_states(day.run.path).values()) == {"done"}
+        assert len(day.run.attempts("fine")) == 1
 
 
 class TestSetup:
@@ -228,15 +243,16 @@ class TestTheController:
         hold.touch()
         run = place.submit([task("a", hold=hold), task("b")])
         run.wait_until_begun("a", "b")
+        before = sorted(run.path.glob("slurm/*"))
         place.cluster.stop_controller()
         try:
-            done = fb("status", str(run.path))
-            assert done.returncode == 0, done.stderr
-            assert "note: the scheduler does not answer" in done.stdout
-            assert "running" in done.stdout
-            before = sorted(run.path.glob("slurm/*"))
-            refused = fb("resume", str(run.path))
-            assert (refused.returncode, "Nothing was submitted" in refused.stderr) == (3, True), refused.stderr
+            # Slurm's commands give up after half a minute, so both are asked at once.
+            with ThreadPoolExecutor() as pool:
+                looked, resumed = pool.map(lambda name: fb(name, str(run.path)), ("status", "resume"))
+            assert looked.returncode == 0, looked.stderr
+            assert "note: the scheduler does not answer" in looked.stdout
+            assert "1 running" in looked.stdout
+            assert (resumed.returncode, "Nothing was submitted" in resumed.stderr) == (3, True), resumed.stderr
             assert sorted(run.path.glob("slurm/*")) == before
         finally:
             hold.unlink()
@@ -244,6 +260,17 @@ class TestTheController:
         run.wait_until_ended()
         assert run.states() == {"a": "done", "b": "done"}
         assert len(run.attempts("a")) == 1
+
+
+def kill_behind_sbatch(place: Place, patch: pytest.MonkeyPatch, calls: int) -> None:
+    """Have the process that calls sbatch killed behind so many calls that were answered; 0 for before the first."""
+    program, count = place.folder / "bin" / "sbatch", place.folder / "calls"
+    program.parent.mkdir()
+    submit = f'{shutil.which("sbatch")} "$@"\necho >>{count}\n' if calls else ""
+    program.write_text(f"#!/bin/bash\n{submit}[ {calls} != 0 -a $(wc -l <{count}) -lt {calls} ] || kill -9 $PPID\n")
+    program.chmod(0o755)
+    count.touch()
+    patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
 
 
 class TestTheLoginProcess:
@@ -257,18 +284,28 @@ class TestTheLoginProcess:
         assert (refused.returncode, "before it could be submitted" in refused.stderr) == (2, True), refused.stderr
         assert not (place.folder / "run" / "tasks").exists()
 
+    @pytest.mark.parametrize(("calls", "arrays"), [(1, True), (2, True), (1, False), (2, False), (3, False)])
+    def test_killed_right_behind_a_call_of_sbatch_submits_nothing_twice(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, calls: int, arrays: bool
+    ) -> None:
+        run = place.create([task("a"), task("b")], "hold=true", arrays=arrays)
+        with monkeypatch.context() as patch:
+            kill_behind_sbatch(place, patch, calls)
+            assert fb("resume", str(run.path)).returncode == -signal.SIGKILL
+        assert fb("resume", str(run.path)).returncode == 0
+        queued = sorted(place.cluster.ask("squeue", "-h", "-r", "-o", "%j").split())
+        assert queued == ["test", "test", "test-report"]
+        assert run.states() == {"a": "queued", "b": "queued"}
+        assert fb("cancel", str(run.path)).returncode == 0
+        assert place.cluster.wait_drained(30)
+
     @pytest.mark.parametrize("moment", ["before", "after"])
     def test_killed_around_sbatch(self, place: Place, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
         hold = place.folder / "hold"
         hold.touch()
         run = place.create([task("a", hold=hold), task("b", after=("a",))])
-        submit = f'{shutil.which("sbatch")} "$@"\n' if moment == "after" else ""
-        program = place.folder / "bin" / "sbatch"
-        program.parent.mkdir()
-        program.write_text(f"#!/bin/bash\n{submit}kill -9 $PPID\n")
-        program.chmod(0o755)
         with monkeypatch.context() as patch:
-            patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+            kill_behind_sbatch(place, patch, 1 if moment == "after" else 0)
             assert fb("resume", str(run.path)).returncode == -signal.SIGKILL
         assert run.jobs() == []
         for _ in range(2):

@@ -143,7 +143,8 @@ class TestTwoHundredTasks:
         assert [len(found.submission.elements) for found in submissions(run.folder)] == [50, 50, 50, 50, 0]
 
     def test_each_leaves_its_record(self, place: Place) -> None:
-        run = place.submit(many(200), "tasks_per_job=20")
+        run = place.submit(many(200), "tasks_per_job=20", max_array_size=5)
+        assert [len(found.submission.elements) for found in submissions(run.folder)] == [5, 5, 0]
         run.wait_until_ended(400)
         assert set(run.states().values()) == {"done"}
         assert len(list(run.path.glob("tasks/*/attempt-*"))) == 200

@@ -248,6 +248,9 @@ def _adopt_one(submitted: Submitted, states: Sequence[JobState]) -> None:
     if submitted.submission.is_array:
         submitted.note_jobs(Jobs(array=mine[0].partition("_")[0]))
         return
+    if not submitted.submission.elements:
+        submitted.note_jobs(Jobs(single={0: mine[0]}))
+        return
     # Jobs of their own carry their index behind the token.
     indexed = re.compile(rf"{re.escape(submitted.submission.token)}\.([0-9]+)")
     found = [(indexed.search(state.comment), state.job) for state in states]
