@@ -26,6 +26,14 @@ PREPARED: dict[str, bytes] = {
 }
 """What a prepared tree looks like: pictures of several sizes, rows that deflate well, and an empty file."""
 
+NEWER = {
+    **{name: content for name, content in PREPARED.items() if "moths_c" not in name},
+    "data.yaml": b"train: insects/images/train\nnc: 1\n",
+    "insects/images/val/moths_d.jpg": b"another picture",
+    "insects/labels/val/moths_d.txt": b"",
+}
+"""The tree a day later: one image for validation was taken out, another one came in."""
+
 
 def write_tree(folder: Path, files: Mapping[str, bytes] = PREPARED) -> Path:
     folder.mkdir(parents=True, exist_ok=True)

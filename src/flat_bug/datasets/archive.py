@@ -16,12 +16,12 @@ from pathlib import Path
 
 from flat_bug.datasets.archive_index import MANIFEST, ArchiveManifest, manifest_line, read_manifest
 from flat_bug.datasets.archive_members import BUFFER, Member
-from flat_bug.datasets.archive_names import clash, is_leftover, why_changed_by_unzip, why_unsafe
+from flat_bug.datasets.archive_tree import SourceFile, check_names, measure, scan, unreadable
 from flat_bug.datasets.batches import work_through
 from flat_bug.datasets.space import require_space
 from flat_bug.datasets.zip_records import central_entry, end_records, local_header, local_header_size
 from flat_bug.errors import DatasetError, OutputError, UsageError
-from flat_bug.files import atomic_path, printable
+from flat_bug.files import atomic_path
 from flat_bug.processors import usable_processors
 from flat_bug.progress import reporting
 
@@ -53,17 +53,8 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """A file of the tree, or a folder without files, whose ``name`` in the archive ends in ``/``."""
-
-    path: Path
-    name: str
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class _Placed:
-    source: _Source
+    source: SourceFile
     offset: int
 
 
@@ -108,10 +99,10 @@ def pack(
     tree = _named(tree)
     archive = archive or tree.with_name(f"{tree.name}.zip")
     _check_output(tree, archive, force=force)
-    names, left_out = _scan(tree, follow_links=follow_links)
+    names, left_out = scan(tree, follow_links=follow_links)
     with reporting("Looking at files") as report:
-        sources = work_through(names, _measure, size=lambda _: 0, jobs=jobs, report=report)
-    _check_names(sources)
+        sources = work_through(names, measure, size=lambda _: 0, jobs=jobs, report=report)
+    check_names(sources)
     total = sum(source.size for source in sources)
     require_space(archive.parent, total + _BYTES_PER_ENTRY * len(sources), 2)
     with atomic_path(archive) as temporary:
@@ -142,75 +133,7 @@ def _check_output(tree: Path, archive: Path, *, force: bool) -> None:
         raise OutputError("the archive exists", where=archive, mend="Give --force (-f) to replace it.")
 
 
-def _scan(tree: Path, *, follow_links: bool) -> tuple[list[_Source], int]:
-    """Return the files of the tree and its folders without any, by name, and how many entries are left out."""
-    found: list[_Source] = []
-    left_out = 0
-    folders = [(tree, f"{tree.name}/")]
-    while folders:
-        folder, prefix = folders.pop()
-        before = len(found) + len(folders)
-        for entry in _entries(folder):
-            if is_leftover(entry.name):
-                left_out += 1
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append((Path(entry.path), f"{prefix}{entry.name}/"))
-            else:
-                _check_kind(entry, follow_links=follow_links)
-                found.append(_Source(Path(entry.path), prefix + entry.name))
-        if len(found) + len(folders) == before:
-            found.append(_Source(folder, prefix))
-    if all(source.name.endswith("/") for source in found):
-        raise DatasetError("the tree holds no files", where=tree, mend="Give the folder that fb data prepare made.")
-    # A name that is not UTF-8 is refused later, with all others of its kind.
-    return sorted(found, key=lambda source: source.name), left_out
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-
-
-def _check_kind(entry: os.DirEntry[str], *, follow_links: bool) -> None:
-    """Refuse what is no file: a pipe may keep us waiting for ever, and a link may lead to what nobody meant to pack."""
-    where = printable(entry.path)
-    if entry.is_symlink():
-        target = printable(str(Path(entry.path).readlink()))
-        if not follow_links:
-            mend = "Give --follow-links to pack the file that it leads to, or remove it."
-            raise DatasetError(f"this is a symbolic link to {target}", where=where, mend=mend)
-        if not entry.is_file():
-            mend = "Put the folder or file itself in its place."
-            raise DatasetError(f"this is a symbolic link to {target}, which is no file", where=where, mend=mend)
-    elif not entry.is_file():
-        raise DatasetError("this is neither a file nor a folder", where=where, mend="Remove it from the tree.")
-
-
-def _measure(sources: Sequence[_Source]) -> list[_Source]:
-    try:
-        return [_Source(source.path, source.name, _size(source)) for source in sources]
-    except OSError as error:
-        raise _unreadable(Path(error.filename), error) from error
-
-
-def _size(source: _Source) -> int:
-    return 0 if source.name.endswith("/") else source.path.stat().st_size
-
-
-def _check_names(sources: Sequence[_Source]) -> None:
-    for source in sources:
-        name = source.name.removesuffix("/")
-        if reason := why_unsafe(name) or why_changed_by_unzip(name):
-            raise DatasetError(f"it cannot be packed: {reason}", where=printable(str(source.path)), mend="Rename it.")
-    if two := clash(source.name for source in sources):
-        what = f"{two[0]!r} and {two[1]!r} are one file where upper and lower case are not told apart"
-        raise DatasetError(what, where=sources[0].path.parent, mend="Rename one of them.")
-
-
-def _write(path: Path, top: str, sources: Sequence[_Source], jobs: int) -> str:
+def _write(path: Path, top: str, sources: Sequence[SourceFile], jobs: int) -> str:
     """Write the archive and return the SHA-256 of its manifest."""
     placed = list(_places(sources))
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -241,7 +164,7 @@ def _write(path: Path, top: str, sources: Sequence[_Source], jobs: int) -> str:
     return last.sha256
 
 
-def _places(sources: Sequence[_Source]) -> Iterator[_Placed]:
+def _places(sources: Sequence[SourceFile]) -> Iterator[_Placed]:
     offset = 0
     for source in sources:
         placed = _Placed(source, offset)
@@ -278,7 +201,7 @@ def _write_member(out: int, placed: _Placed, buffer: memoryview) -> _Written:
     return _Written(source.name, source.size, crc, "" if is_folder else digest.hexdigest(), placed.offset)
 
 
-def _pieces(source: _Source, buffer: memoryview) -> Iterator[memoryview]:
+def _pieces(source: SourceFile, buffer: memoryview) -> Iterator[memoryview]:
     try:
         # A file that became a pipe since it was looked at must not be waited for.
         descriptor = os.open(source.path, os.O_RDONLY | os.O_NONBLOCK)
@@ -290,7 +213,7 @@ def _pieces(source: _Source, buffer: memoryview) -> Iterator[memoryview]:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise _unreadable(source.path, error) from error
+        raise unreadable(source.path, error) from error
 
 
 def _write_at(out: int, piece: memoryview, position: int) -> None:
@@ -299,11 +222,6 @@ def _write_at(out: int, piece: memoryview, position: int) -> None:
         piece, position = piece[count:], position + count
 
 
-def _unreadable(path: Path, error: OSError) -> DatasetError:
-    mend = "Make it readable, or remove it from the tree."
-    return DatasetError(f"cannot be read: {error.strerror}", where=printable(str(path)), mend=mend)
-
-
-def _changed(source: _Source) -> DatasetError:
+def _changed(source: SourceFile) -> DatasetError:
     mend = "Wait until nothing writes to the tree, then pack it again."
     return DatasetError("the file changed while it was packed", where=source.path, mend=mend)
