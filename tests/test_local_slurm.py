@@ -159,6 +159,14 @@ class TestShapes:
         assert wait_for_file(tmp_path / "log").startswith("folder=\n")
         assert wait_until(lambda: "no module" in (tmp_path / "log").read_text(), 10)
 
+    def test_jobs_without_the_internet_are_sent_to_a_proxy_that_is_not_there(self, make_slurm: Maker) -> None:
+        make_slurm(ClusterShape(nodes=1, accounting=False, internet=False))
+        fetch = "from urllib.request import urlopen; urlopen('http://example.org')"
+        command = ["srun", sys.executable, "-c", fetch]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "Connection refused" in done.stderr
+
     def test_the_folder_may_be_chosen_and_has_a_plain_short_name(self, make_slurm: Maker, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="letters"):
             make_slurm(ClusterShape(state=tmp_path / "with space"))

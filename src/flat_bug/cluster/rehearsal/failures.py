@@ -41,6 +41,10 @@ class Injection:
     def before(self, cluster: LocalSlurm) -> None:
         """Prepare what must be there before anything is submitted."""
 
+    def keeps_from(self, task: RunningTask) -> bool:
+        """Return whether this failure is about to meet a task, which others therefore leave alone."""
+        return False
+
     def strike(self, cluster: LocalSlurm, task: RunningTask) -> bool:
         """Bring it about while a task runs, and return whether it still did."""
         # A task that stands still cannot end before it is met.
@@ -157,9 +161,13 @@ class FillDisk(Injection):
         self.done = f"filled the disk of {self.node}"
         self.harmless = f"no task wrote to the disk of {self.node}"
 
+    def keeps_from(self, task: RunningTask) -> bool:
+        """Return whether the task runs where the disk is full."""
+        return self.disk is not None and task.node == self.node
+
     def look(self, cluster: LocalSlurm, statuses: Sequence[TaskStatus]) -> None:
         """Make room once a task has failed there."""
-        met = [status for status in statuses if status.state is TaskState.FAILED and status.node == self.node]
+        met = [status for status in statuses if _is_for_want_of_room(status, self.node)]
         if met and self.disk is not None:
             self.task, self.harmless = met[0].task.id, ""
             self.done += f", which {self.task} met"
@@ -210,6 +218,11 @@ class OutOfMemory(Injection):
 KINDS: dict[str, type[Injection]] = {
     kind.name: kind for kind in (KillTask, CrashNode, DropAccounting, FillDisk, TimeLimit, OutOfMemory)
 }
+
+
+def _is_for_want_of_room(status: TaskStatus, node: str) -> bool:
+    failure = status.failure if status.state is TaskState.FAILED else None
+    return failure is not None and failure.kind in {"cannot write", "setup failed"} and status.node == node
 
 
 def _is_signalled(task: RunningTask) -> bool:

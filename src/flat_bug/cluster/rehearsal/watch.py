@@ -73,6 +73,8 @@ class Watch:
         if waiting is None:
             return
         running = running_tasks(self.cluster)
+        if self.cluster.shape.nodes > 1 and len(self.run.plan.tasks) > 1:
+            running = [task for task in running if not any(each.keeps_from(task) for each in self.injections)]
         unharmed = [task for task in running if task.task not in self.struck]
         nobody_left = len(self.struck) >= len(self.run.plan.tasks)
         for task in unharmed or (running if nobody_left else []):
