@@ -76,11 +76,13 @@ class Day:
         run: Its tasks met a fault each.
         crashed: Its task was on a node that crashed, and Slurm may repeat its job.
         fragile: The same, but Slurm may not.
+        slow: Its task came to the end of a minute.
     """
 
     run: SlurmRun
     crashed: SlurmRun
     fragile: SlurmRun
+    slow: SlurmRun
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,7 @@ def day(cluster: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         place = Place(cluster, folder, patch)
         run = place.submit(tasks)
         run.wait_until_begun(*(each.id for each in tasks if each.id != "later"))
+        slow = place.submit([task("slow", hold=place.python)], "nodelist=node1", "time=00:01:00", name="slow")
         crashed = place.submit([task("crashed", hold=hold)], "nodelist=node3", name="crashed")
         fragile = place.submit([task("fragile", hold=hold)], "nodelist=node3", "no-requeue", name="fragile")
         cluster.end_time_now(run.job_of("time"))
@@ -109,9 +112,9 @@ def day(cluster: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         wait(lambda: not cluster.ask("squeue", "-h", "-w", "node3", "-t", "running"), 90, crashed.report)
         hold.unlink()
         cluster.start_node("node3")
-        for each in (run, crashed, fragile):
+        for each in (run, crashed, fragile, slow):
             each.wait_until_ended()
-        yield Day(run, crashed, fragile)
+        yield Day(run, crashed, fragile, slow)
 
 
 class TestADayOfFaults:
@@ -140,6 +143,13 @@ class TestADayOfFaults:
         # It may run on that node only, so there is none to take instead.
         assert day.fragile.states() == {"fragile": "done"}
         assert len(day.fragile.attempts("fragile")) == 2
+
+    def test_a_task_is_told_that_its_time_ends_and_leaves_a_record(self, day: Day) -> None:
+        assert day.slow.kinds() == {"slow": "time limit"}
+        record = read_record(day.slow.attempts("slow")[0])
+        assert record is not None
+        assert record.failure is not None
+        assert (record.failure.kind, record.failure.what) == ("time limit", "the time limit of its job came near")
 
     def test_each_failure_has_its_class(self, day: Day) -> None:
         assert day.run.kinds() == {"memory": "out of memory", "time": "time limit", "cancelled": "cancelled"}

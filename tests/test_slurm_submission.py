@@ -12,13 +12,13 @@ from tests.slurm_runs import SMALL, Place, fb, fb_states, task, wait
 from flat_bug.cluster import states
 from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
 from flat_bug.cluster.rehearsal.shape import ClusterShape
+from flat_bug.cluster.scheduler import SchedulerError
 from flat_bug.cluster.submission import submissions
 from flat_bug.experiments.plan import Task
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 Maker = Callable[[ClusterShape], LocalSlurm]
-QUICK = ClusterShape(nodes=1, accounting=False)
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ class TestSites:
     ) -> None:
         cluster = make_slurm(ClusterShape(nodes=1, accounts=("def-lab",)))
         place = Place(cluster, tmp_path, monkeypatch)
-        with pytest.raises(Exception, match=r"(?i)account"):
+        with pytest.raises(SchedulerError, match=r"(?i)account"):
             place.submit([task("one")], "account=def-other", name="other")
         run = place.submit([task("one")], accounts=["def-lab"], account_required=True)
         run.wait_until_ended()
