@@ -213,12 +213,7 @@ def _cut_split(jobs: list[Job], folder: Path, split: str, processes: int) -> lis
     # Workers are started afresh: libvips does not survive a fork once it has run.
     with ProcessPoolExecutor(max(1, min(processes, len(jobs))), mp_context=get_context("spawn")) as pool:
         results = pool.map(partial(_cut_image, folder=folder, split=split), jobs)
-        try:
-            return [tile for tiles in track(results, f"Cutting {split} tiles", len(jobs)) for tile in tiles]
-        except BaseException:
-            # Otherwise all the other images would be cut before an interruption, or an error, gets any further.
-            pool.shutdown(cancel_futures=True)
-            raise
+        return [tile for tiles in track(results, f"Cutting {split} tiles", len(jobs)) for tile in tiles]
 
 
 def _choose_tiles(
