@@ -181,21 +181,34 @@ class FillDisk(Injection):
             self.disk = None
 
 
+@dataclass
 class TimeLimit(Injection):
-    """A task works until its time limit comes near."""
+    """A task works until its time limit comes near.
+
+    Attributes:
+        job: Its job, while that still has the short limit.
+        limit: The limit that it had.
+    """
 
     name = "time-limit"
+    job: str = ""
+    limit: str = ""
 
     def meet(self, cluster: LocalSlurm, task: RunningTask) -> None:
         """Let the task stand still, and move the limit to it."""
+        self.limit = cluster.ask("squeue", "-h", "-j", task.job, "-o", "%l").strip()
         cluster.end_time_in(task.job, SECONDS_TO_THE_LIMIT)
-        self.frozen = task
+        self.frozen, self.job = task, task.job
         self.task, self.done = task.task, f"had the time limit of {task.task} reached (job {task.job})"
 
     def look(self, cluster: LocalSlurm, statuses: Sequence[TaskStatus]) -> None:
-        """Let the task go on once it was told to stop."""
+        """Let the task go on once it was told to stop; a job that is queued again gets its own limit back."""
         if self.frozen is not None and _is_signalled(self.frozen):
             self.after(cluster)
+        state = cluster.ask("squeue", "-h", "-j", self.job, "-o", "%T", check=False) if self.job else ""
+        if state.strip() == "PENDING":
+            cluster.ask("scontrol", "update", f"JobId={self.job}", f"TimeLimit={self.limit}")
+            self.job = ""
 
     def after(self, cluster: LocalSlurm) -> None:
         """Let the task go on."""

@@ -214,7 +214,10 @@ class LocalSlurm:
         self.end_time_in(job, 1)
 
     def end_time_in(self, job: str, seconds: int) -> None:
-        """Move the time limit of a running job; the controller looks at the clock every half a minute."""
+        """Move the time limit of a running job, which it keeps if it is queued again.
+
+        The controller looks at the clock every half a minute.
+        """
         self.ask("scontrol", "update", f"JobId={job}", f"EndTime=now+{seconds}seconds")
 
     def stop_controller(self) -> None:
