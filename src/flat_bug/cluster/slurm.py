@@ -4,6 +4,7 @@ import graphlib
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flat_bug.cluster.batch_script import FINALISER
@@ -99,7 +100,12 @@ class SlurmSubmitter:
                     try:
                         jobs += self._submit(run, settings, group, elements, before)
                     except SchedulerError as error:
-                        if not jobs or not _is_limit(error):
+                        if not jobs:
+                            raise
+                        if not _is_limit(error):
+                            # What is in the queue gets its report all the same.
+                            with suppress(SchedulerError):
+                                self._finalise(run, settings, jobs)
                             raise
                         room = 0
                     room = None if room is None else room - len(elements)
