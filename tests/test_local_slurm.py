@@ -358,6 +358,22 @@ def test_a_user_who_is_not_root_has_a_cluster_of_their_own(make_slurm: Maker) ->
     assert done.stdout.split() == ["nobody", "nobody"], done.stderr
 
 
+@pytest.mark.slurm
+def test_it_runs_where_there_is_no_network_at_all(make_slurm: Maker) -> None:
+    alone = ["unshare", "--net"]
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this user cannot take the network away from a process")
+    make_slurm(QUICK).stop()
+    code = """if True:
+        from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
+        from flat_bug.cluster.rehearsal.shape import ClusterShape
+        with LocalSlurm(ClusterShape(nodes=2)) as cluster:
+            print(cluster.ask("srun", "-N2", "echo", "hello"))
+    """
+    done = subprocess.run([*alone, sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stdout.split() == ["hello", "hello"], done.stderr
+
+
 class TestWithoutSlurm:
     def test_missing_parts_are_named_with_the_command_that_brings_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("flat_bug.cluster.rehearsal.parts.find", lambda program: None)

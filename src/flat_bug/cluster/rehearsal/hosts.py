@@ -1,8 +1,10 @@
 """The name of this machine, which must lead to the loopback: Slurm's daemons listen where it does."""
 
+import contextlib
 import fcntl
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,38 @@ from pathlib import Path
 from flat_bug.errors import MissingPartError
 
 HOSTS = Path("/etc/hosts")
+
+
+SECOND_ADDRESS = "127.0.0.2/8"
+
+
+def have_addresses() -> None:
+    """Give the loopback a second address on a machine without any network, such as a container may be.
+
+    With 127.0.0.1 alone the system finds no name's address for those who ask for addresses that can be reached, as
+    Slurm does.
+
+    Raises:
+        MissingPartError: It is needed, and only root can do it.
+    """
+    if _is_found(socket.AI_ADDRCONFIG):
+        return
+    for command in (["ip", "link", "set", "lo", "up"], ["ip", "addr", "add", SECOND_ADDRESS, "dev", "lo"]):
+        with contextlib.suppress(OSError):
+            subprocess.run(command, check=False, capture_output=True)
+    if not _is_found(socket.AI_ADDRCONFIG):
+        raise MissingPartError(
+            "this machine has no network but the loopback, on which names are not found",
+            where="lo",
+            mend=f"As root: ip link set lo up; ip addr add {SECOND_ADDRESS} dev lo",
+        )
+
+
+def _is_found(flags: int) -> bool:
+    try:
+        return bool(socket.getaddrinfo("127.0.0.1", None, socket.AF_INET, flags=flags))
+    except OSError:
+        return False
 
 
 def short_name() -> str:

@@ -291,6 +291,7 @@ class LocalSlurm:
         shape, folders, user = self.shape, self.folders, _user()
         folders.make(shape.node_names)
         shape.write(folders.shape)
+        hosts.have_addresses()
         hosts.lead_to_loopback(folders.state)
         host = hosts.short_name()
         self._ports = ReservedPorts(2 + shape.nodes)
