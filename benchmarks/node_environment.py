@@ -75,6 +75,7 @@ if __name__ == "__main__":
     for _ in range(options.rounds):
         for way in WAYS:
             times[way].append(seconds(way, options.dist.resolve(), options.target, cold=options.cold))
+            print(f"{way}: {times[way][-1]:.1f} s", file=sys.stderr, flush=True)
     guide = statistics.median(times[GUIDE])
     for way, took in times.items():
         middle = statistics.median(took)
