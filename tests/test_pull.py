@@ -17,7 +17,7 @@ from flat_bug.datasets.pull import Pulled, pull
 from flat_bug.datasets.pull_keys import STATE_FOLDER
 from flat_bug.datasets.s3 import Bucket, Source
 from flat_bug.datasets.s3_access import Access, Credentials
-from flat_bug.errors import ConfigError, DatasetError, FlatBugError, MissingPartError, RunError, UsageError
+from flat_bug.errors import ConfigError, DatasetError, FlatBugError, MissingPartError, OutputError, RunError, UsageError
 
 OBJECTS = {
     "moths/instances_default.json": b"{}",
@@ -257,6 +257,15 @@ def test_a_link_in_the_folder_leads_nothing_outside(put: Put, folder: Path, tmp_
     assert not (folder / "cards" / "x.tif").is_symlink()
     assert (folder / "cards" / "x.tif").read_bytes() == b""
     assert pulled.kept[0].is_symlink()
+
+
+def test_a_state_behind_a_link_is_not_written(put: Put, folder: Path, tmp_path: Path, access: Access) -> None:
+    (tmp_path / "outside").mkdir()
+    folder.mkdir()
+    (folder / STATE_FOLDER).symlink_to(tmp_path / "outside")
+    with pytest.raises(OutputError, match="behind a link"):
+        pull(put(OBJECTS), folder, access)
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 def test_a_folder_or_pipe_in_the_place_of_a_file_is_a_failed_row(put: Put, folder: Path, access: Access) -> None:

@@ -37,7 +37,7 @@ def pull(
     """Pull a bucket into a folder: only what is missing or has changed, every byte checked.
 
     Run it again after an interruption, or to bring the folder up to date.
-    Keys and region are those that other S3 clients use: AWS_ACCESS_KEY_ID and
+    Credentials and region are those that other S3 clients use: AWS_ACCESS_KEY_ID and
     AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws/credentials.
 
     Example: fb data pull s3://flat-bug-data-stable/pre-pro pre-pro --endpoint-url https://se-sto-1.linodeobjects.com
@@ -47,8 +47,8 @@ def pull(
         folder: Folder to pull into; made when absent.
         endpoint_url: Address of the server; by default AWS_ENDPOINT_URL, or Amazon's.
         region: Region to sign for; by default AWS_REGION.
-        profile: Profile to take keys from; by default AWS_PROFILE, after keys in the environment.
-        anonymous: Ask without keys, for a public bucket.
+        profile: Profile with credentials; by default AWS_PROFILE, after variables that hold some.
+        anonymous: Ask without credentials, for a public bucket.
         jobs: Files at a time, 16 by default.
         verify: Read every local file and compare its digest, not its size and time only.
         delete: Remove files that an earlier pull brought and that are no longer in the bucket.

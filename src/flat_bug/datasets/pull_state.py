@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 from flat_bug.datasets.pull_keys import STATE_FOLDER, why_unsafe
 from flat_bug.datasets.s3 import RemoteObject
 from flat_bug.datasets.s3_digests import Checked
-from flat_bug.errors import RunError, UsageError
+from flat_bug.errors import OutputError, RunError, UsageError
 from flat_bug.files import cannot_write, write_text
 
 FORMAT = 1
@@ -101,8 +101,10 @@ class PullState:
 
         Raises:
             RunError: Another process pulls into this folder.
-            OutputError: The folder cannot be written to.
+            OutputError: The folder cannot be written to, or its state is elsewhere.
         """
+        if self.root.is_symlink():
+            raise OutputError("what is known of the folder is behind a link", where=self.root, mend="Remove the link.")
         try:
             self._temporary.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o666)

@@ -302,7 +302,11 @@ REASONS = {
 
 def _error_of(bucket: str, answer: Answer, access: Access) -> FlatBugError:
     code = _code_of(answer.body)
-    where = f"{access.endpoint}/{bucket}, with the keys of {access.source}" if access.credentials else access.endpoint
+    where = (
+        f"{access.endpoint}/{bucket}, with the credentials of {access.source}"
+        if access.credentials
+        else access.endpoint
+    )
     region = answer.headers.get("x-amz-bucket-region")
     if answer.status in (301, 307, 308) or (code == "AuthorizationHeaderMalformed" and region):
         mend = f"Give --region {region}" if region else "Give its --endpoint-url and --region."

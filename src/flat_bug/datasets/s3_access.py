@@ -121,12 +121,12 @@ def _no_credentials(name: str, settings: Mapping[str, str], environment: Mapping
     looked_at = ", ".join(str(path) for path in _files(environment))
     if any(key in settings for key in OTHER_SOURCES):
         return ConfigError(
-            f"the keys of profile {name!r} have to be fetched by Amazon's own client",
+            f"the credentials of profile {name!r} have to be fetched by Amazon's own client",
             where=looked_at,
             mend=f'Run: eval "$(aws configure export-credentials --profile {name} --format env)"',
         )
     return ConfigError(
-        f"there are no credentials: no AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, and no profile {name!r} with keys",
+        f"there are no credentials: no AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, and no profile {name!r} with both",
         where=looked_at,
         mend="Set both variables or --profile, or use --anonymous if the bucket is public.",
     )
