@@ -63,8 +63,6 @@ cd $HOME/flat-bug
 python -m build --wheel
 # Create wheels for the dependencies
 pip download . -d dist # Can be pretty slow
-# ADAPTED: pyvips comes as source only, and pip downloads nothing of what builds it; fb env build does this by itself
-pip wheel --no-deps --find-links dist -w dist pyvips
 """
 
 TEMPLATE = r"""
