@@ -20,6 +20,9 @@ from flat_bug.errors import OutputError, UsageError
 VAL = ["images/val,labels/val"]
 
 
+HOLLOW = '{"format": 1, "identity": "", "archive": "", "parts": [], "files": [], "outdated": []}'
+
+
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     return pack(write_tree(tmp_path / "login" / "fb_yolo")).archive
@@ -228,7 +231,7 @@ class TestInTheWay:
         (node / "fb_yolo").mkdir(parents=True)
         assert files_of(stage(archive, node).root) == PREPARED
 
-    @pytest.mark.parametrize("receipt", ["", "{", '{"format": 2}', '{"files": []}'])
+    @pytest.mark.parametrize("receipt", ["", "{", "[]", "3", "[" * 100_000, '{"format": 2}', '{"format": 1}', HOLLOW])
     def test_a_broken_receipt_is_none(self, receipt, archive, node):
         write_tree(node / "fb_yolo", {RECEIPT: receipt.encode(), "data.yaml": b"mine"})
         with pytest.raises(OutputError, match="not made by fb data stage"):

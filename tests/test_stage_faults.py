@@ -158,7 +158,7 @@ class TestKilled:
         step = 1
         while (
             killed_at(step, lambda: stage(newer, node))
-            and b'"outdated":["' not in (node / "fb_yolo" / RECEIPT).read_bytes()
+            and b'"outdated": ["' not in (node / "fb_yolo" / RECEIPT).read_bytes()
         ):
             step += 1
         assert files_of(stage(newer, node, VAL).root) == part_of(NEWER, "/val/")
