@@ -68,7 +68,7 @@ def read_receipt(root: Path) -> Receipt | None:
 
 
 def _parsed(values: dict[str, Any]) -> Receipt | None:
-    # By hand, since pydantic takes longer to import than a folder that is complete takes to look at.
+    # By hand, since pydantic takes nearly as long to import as a folder that is complete takes to look at.
     if values["format"] != _FORMAT:
         return None
     return Receipt(
