@@ -6,7 +6,9 @@ environment at import.
 
 import os
 import signal
+import sys
 import tempfile
+import types
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +193,18 @@ def _begin_worker(number: int) -> None:
         if hasattr(signal, name):  # not every system has all
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    sys.excepthook = _say_unless_the_trainer_left
+
+
+def _say_unless_the_trainer_left(
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+) -> None:
+    """Print an error of a worker, but not that nobody takes its batch any more.
+
+    The thread that hands tensors over may be in the middle of it when a signal stops the trainer.
+    """
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _begin(trainer: TileTrainer) -> None:
