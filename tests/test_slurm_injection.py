@@ -316,6 +316,7 @@ def test_a_run_folder_whose_name_slurm_would_change_is_refused(
     words = [*with_value("-o", str(output), " "), "--slurm", f"profile={profile_asking_for_little(place)}"]
     assert compare(*words) == 2
     assert "Choose a folder without these characters" in capsys.readouterr().err
+    assert not output.exists(), "the same folder could not be named again once it is mended"
     assert slurm.drained()
 
 

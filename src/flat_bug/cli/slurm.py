@@ -7,7 +7,7 @@ from pathlib import Path
 from flat_bug.cli._support import print_json, print_lines
 from flat_bug.cluster.batch_script import batch_script
 from flat_bug.cluster.bootstrap import BOOTSTRAP, bootstrap_script
-from flat_bug.cluster.files_of_jobs import begin, settings_of
+from flat_bug.cluster.files_of_jobs import begin, check_name, settings_of
 from flat_bug.cluster.options import parse_slurm
 from flat_bug.cluster.preflight import preflight
 from flat_bug.cluster.resources import options_of
@@ -21,6 +21,7 @@ from flat_bug.experiments.run_folder import RunFolder
 
 def submit(made: Plan, output: Path, words: Sequence[str], *, dry_run: bool, json: bool) -> int:
     """Submit a plan to SLURM, or show what would be submitted; return the exit code."""
+    check_name(output)
     request = parse_slurm(words)
     settings = settings_of(request)
     if dry_run:

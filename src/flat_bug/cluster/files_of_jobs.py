@@ -53,11 +53,7 @@ def begin(run: RunFolder, settings: SlurmSettings, setup: Path | None) -> None:
         run: The run.
         settings: How it is submitted.
         setup: The user's own script.
-
-    Raises:
-        UsageError: Slurm would not find the run folder.
     """
-    check_name(run)
     if setup is not None:
         write_text(slurm_folder(run) / SETUP, setup.read_text(encoding="utf-8"))
     write_files_of_jobs(run, settings)
@@ -65,13 +61,13 @@ def begin(run: RunFolder, settings: SlurmSettings, setup: Path | None) -> None:
     write_settings(run, settings)
 
 
-def check_name(run: RunFolder) -> None:
-    """Check that Slurm can write logs into a run folder.
+def check_name(run: Path) -> None:
+    """Check that Slurm can write logs into a folder, before a run is made there.
 
     Raises:
         UsageError: Its path has characters that mean something else there; Slurm has no way to quote them.
     """
-    path = str(run.path.resolve())
+    path = str(run.resolve())
     if "%" in path or "\\" in path:
         raise UsageError(
             "Slurm replaces % and \\ in the names of its logs, so a run cannot lie there",
