@@ -25,7 +25,7 @@ from flat_bug.cluster.checks.nodes import check_environment_of, check_modules_an
 from flat_bug.cluster.checks.places import check_inputs
 from flat_bug.cluster.checks.space import check_space, over_quota
 from flat_bug.cluster.checks.time_limit import check_time, measured_rate
-from flat_bug.cluster.doctor import examine, preflight
+from flat_bug.cluster.doctor import examine
 from flat_bug.cluster.files_of_jobs import settings_of
 from flat_bug.cluster.options import parse_slurm
 from flat_bug.cluster.profile import ClusterProfile
@@ -213,29 +213,29 @@ class TestModulesAndPython:
         (tmp_path / "setup.sh").write_text("true\n")
         case = Case(settings(f"slurm_setup={tmp_path / 'setup.sh'}", modules=["nowhere/1"]))
         assert {found.level for found in check_modules_and_python(case)} == {Level.GREEN}
-        assert check_environment_of(case, thorough=True).found == "made by the script of slurm_setup"
+        assert check_environment_of(case).found == "made by the script of slurm_setup"
 
 
 class TestEnvironment:
     def test_without_one_nodes_use_the_interpreter_of_this_process(self):
-        on_a_cluster = check_environment_of(Case(settings(), site=ELSEWHERE), thorough=True)
+        on_a_cluster = check_environment_of(Case(settings(), site=ELSEWHERE))
         assert on_a_cluster.level is Level.YELLOW
         assert "fb env build" in on_a_cluster.mend
-        assert check_environment_of(Case(settings(), site=HERE), thorough=True).level is Level.GREEN
+        assert check_environment_of(Case(settings(), site=HERE)).level is Level.GREEN
 
     def test_an_interpreter_that_nodes_do_not_see(self):
         hidden = settings().model_copy(update={"python": "/tmp/env/bin/python"})  # noqa: S108 - it is not there
-        found = check_environment_of(Case(hidden, site=ELSEWHERE), thorough=False)
+        found = check_environment_of(Case(hidden, site=ELSEWHERE))
         assert found.level is Level.RED
         assert "--slurm environment=dist" in found.mend
 
     def test_a_folder_that_is_none(self, tmp_path):
-        found = check_environment_of(Case(settings(f"environment={tmp_path}"), site=HERE), thorough=True)
+        found = check_environment_of(Case(settings(f"environment={tmp_path}"), site=HERE))
         assert found.level is Level.RED
         assert "fb env build" in found.mend
 
     def test_a_folder_that_nodes_do_not_see(self, tmp_path):
-        found = check_environment_of(Case(settings(f"environment={tmp_path}"), site=ELSEWHERE), thorough=True)
+        found = check_environment_of(Case(settings(f"environment={tmp_path}"), site=ELSEWHERE))
         assert found.level is Level.RED
         assert "which each machine has for itself" in found.found
 
@@ -620,13 +620,6 @@ class TestOnASlurm:
         assert (code, found["archive"]["level"]) == (0, "green")
         archive.unlink()
         assert examined(capsys, str(tmp_path / "run"), "--slurm", "mem=100M", "time=60")[0] == 3
-
-    def test_before_queueing_only_what_takes_no_time_is_looked_at(self, slurm: LocalSlurm, tmp_path):
-        names = [finding.name for finding in preflight(settings("mem=100M"), tasks(3), tmp_path / "run")]
-        assert names == [
-            *("scheduler", "account", "jobs: score-model", "jobs: report", "limits", "environment"),
-            *("run folder", "home", "time"),
-        ]
 
 
 class TestCommand:

@@ -45,8 +45,8 @@ from flat_bug.cluster.environment.packed import SQUASHFS_NAME, TAR_NAME
 from flat_bug.cluster.environment.target import Target
 from flat_bug.cluster.profile import ClusterProfile
 from flat_bug.errors import ConfigError, FlatBugError, MissingPartError, RunError, UsageError
-from flat_bug.experiments.locks import hold
 from flat_bug.files import sha256_of
+from flat_bug.locks import hold
 
 OTHER = "3.12" if HERE != "3.12" else "3.13"
 

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.archives import write_tree
 
+from flat_bug.datasets.archive import pack
 from flat_bug.errors import OutputError, RunError
 from flat_bug.experiments.local import LocalSubmitter, default_jobs, share_cpus
-from flat_bug.experiments.plan import Plan, Task
+from flat_bug.experiments.plan import Plan, Stage, Task
 from flat_bug.experiments.record import read_record
 from flat_bug.experiments.run_folder import RunFolder, TaskState, attempts_in
 from flat_bug.experiments.submitter import resume
@@ -124,6 +126,24 @@ def test_resume_repeats_nothing_that_is_done_and_no_bad_input(tmp_path: Path, su
     assert [task.id for task in resume(run, submitter)] == ["broken"]
     assert [task.id for task in resume(run, submitter, retry_failed=True)] == ["bad", "broken"]
     assert [len(attempts_in(run.task_folder(task))) for task in run.plan.tasks] == [1, 2, 3]
+
+
+def test_a_task_is_stale_once_its_archive_holds_something_else(tmp_path: Path, submitter: LocalSubmitter) -> None:
+    archive = pack(write_tree(tmp_path / "fb_yolo")).archive
+    task = copy_task("one").model_copy(update={"stage": (Stage(archive=str(archive), only=("insects/images/val",)),)})
+    run = start(tmp_path, submitter, task)
+    assert states(run) == {"one": "done"}
+    pack(tmp_path / "fb_yolo", archive, force=True)  # the same tree, at another time
+    assert states(run) == {"one": "done"}
+    (tmp_path / "fb_yolo" / "insects" / "images" / "val" / "moths_d.jpg").write_bytes(b"another picture")
+    pack(tmp_path / "fb_yolo", archive, force=True)
+    assert run.status(task).reason == "changed since: archive"
+    assert [task.id for task in resume(run, submitter)] == ["one"]
+    assert states(run) == {"one": "done"}
+    archive.write_bytes(b"no archive")
+    assert states(run) == {"one": "stale"}
+    archive.unlink()  # nobody can see whether it is another one
+    assert states(run) == {"one": "done"}
 
 
 def test_a_task_waits_for_those_it_comes_after(tmp_path: Path, submitter: LocalSubmitter) -> None:

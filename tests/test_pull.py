@@ -370,7 +370,7 @@ def test_two_pulls_into_one_folder_do_not_meet(put: Put, folder: Path, access: A
     pull(source, folder, access)
     with (folder / STATE_FOLDER / "lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="another process pulls"):
+        with pytest.raises(RunError, match="is in use by"):
             pull(source, folder, access)
 
 

@@ -1,6 +1,7 @@
 """What befalls runs on a real Slurm, and that nothing is lost by it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from tests.slurm_runs import Place, SlurmRun, fb, fb_states, task, wait
 from flat_bug.cluster.preflight import preflight
 from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
 from flat_bug.cluster.rehearsal.shape import ClusterShape
+from flat_bug.cluster.scheduler import SchedulerSilentError
 from flat_bug.cluster.states import ask_queue
 from flat_bug.cluster.submission import OptionValue, newest_of, submissions
 from flat_bug.datasets.archive import pack
@@ -261,9 +263,13 @@ class TestTheController:
                 looked, resumed = pool.map(lambda name: fb(name, str(run.path)), ("status", "resume"))
             assert looked.returncode == 0, looked.stderr
             assert "note: the scheduler does not answer" in looked.stdout
+            assert "Waiting for the scheduler's answer ..." in looked.stderr
             assert "1 running" in looked.stdout
+            assert re.search(r"Report: written by job \d+ when these have ended", looked.stdout)
             assert (resumed.returncode, "Nothing was submitted" in resumed.stderr) == (3, True), resumed.stderr
             assert sorted(run.path.glob("slurm/*")) == before
+            with pytest.raises(SchedulerSilentError, match="slurmctld is down"):
+                preflight(place.settings(), Plan(experiment="test", tasks=(task("a"),)))
         finally:
             hold.unlink()
             place.cluster.start_controller()

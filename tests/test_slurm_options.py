@@ -238,7 +238,7 @@ class TestRefusals:
             ("max_paralel=3", "Did you mean max_parallel?"),
             ("slurm_timelimit=1", "Did you mean time"),
             ("slurm_additional_parameters={}", "Give each option as a word of its own: comment=text."),
-            ("qqqqqqqqqqq=1", "The options are those of sbatch: man sbatch."),
+            ("qqqqqqqqqqq=1", "Here stand options of sbatch (man sbatch); what is for the command itself goes before"),
             ("=3", "Write it as mem=32GB."),
             ("", "Write it as mem=32GB."),
         ],

@@ -1,6 +1,7 @@
 """Progress of anything that takes longer than two seconds: a bar on a terminal, plain lines in a log."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +11,7 @@ Item = TypeVar("Item")
 Report = Callable[[int, int], None]
 """Is told how much is done, and of how much."""
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_IN_SILENCE = 2.0
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
@@ -34,6 +36,21 @@ def reporting(what: str) -> AbstractContextManager[Report]:
         what: What is done, as a short phrase: "Predicting".
     """
     return _bar(what) if sys.stderr.isatty() else _lines(what)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say on standard error what is waited for, if the block takes longer than two seconds.
+
+    Args:
+        what: What is waited for, as a short phrase: "Waiting for the scheduler".
+    """
+    timer = threading.Timer(SECONDS_IN_SILENCE, lambda: print(f"{what} ...", file=sys.stderr, flush=True))  # noqa: T201
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

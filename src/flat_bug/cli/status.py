@@ -12,13 +12,16 @@ from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
 from flat_bug.cli._support import print_json, print_lines, print_table
-from flat_bug.cluster.submission import is_half_made, is_on_slurm
+from flat_bug.cluster.submission import is_half_made, is_on_slurm, submissions
 from flat_bug.errors import EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_OK, RunError, UsageError
 from flat_bug.experiments.local import LocalSubmitter
 from flat_bug.experiments.results import Results, write_results
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus, number_of
 from flat_bug.experiments.submitter import resume as resume_run
 from flat_bug.experiments.submitter import to_repeat
+from flat_bug.progress import waiting
+
+LIVE = {TaskState.QUEUED, TaskState.RUNNING}
 
 
 def status(
@@ -49,7 +52,10 @@ def status(
             print_json({"run": str(run), "experiment": folder.plan.experiment, "tasks": rows, "notes": notes})
         else:
             _show_states(run, rows, notes)
-        if not watch or not any(found.state in {TaskState.QUEUED, TaskState.RUNNING} for found in statuses):
+        is_live = any(found.state in LIVE for found in statuses)
+        if not json:
+            _say_where_the_report_is(folder, is_live=is_live)
+        if not watch or not is_live:
             break
         sys.stdout.flush()
         time.sleep(every)
@@ -138,7 +144,8 @@ def look(folder: RunFolder) -> tuple[Sequence[TaskStatus], Sequence[str]]:
         return folder.statuses(), ()
     from flat_bug.cluster.observe import observe  # noqa: PLC0415 - runs on this machine need no Slurm
 
-    seen = observe(folder)
+    with waiting("Waiting for the scheduler's answer"):
+        seen = observe(folder)
     return seen.statuses, seen.notes
 
 
@@ -165,7 +172,7 @@ def _resume_on_slurm(
         say_submitted(folder, run, submitted_since(folder, first), json=json)
         return EXIT_OK
     statuses, _ = look(folder)
-    if any(found.state in {TaskState.QUEUED, TaskState.RUNNING} for found in statuses):
+    if any(found.state in LIVE for found in statuses):
         print(f"Nothing to submit: what is not done is queued or running. Follow: fb status {shlex.quote(str(run))}")
         return EXIT_OK
     return show(write_results(folder, statuses), run, json=json)
@@ -177,6 +184,16 @@ def _show_states(run: Path, rows: list[dict[str, Any]], notes: Sequence[str]) ->
     print_table(table.select(columns), f"{run}: {_counts(rows)}")
     for note in notes:
         print(f"note: {note}")
+
+
+def _say_where_the_report_is(run: RunFolder, *, is_live: bool) -> None:
+    if not is_live and run.page.is_file():
+        print(f"Report: {run.page}")
+    if is_live and is_on_slurm(run):
+        found = [submitted for submitted in submissions(run) if submitted.submission.purpose == "finaliser"]
+        jobs = found[-1].jobs.ids() if found else []
+        if jobs:
+            print(f"Report: written by job {jobs[0]} when these have ended")
 
 
 def show(results: Results, run: Path, *, json: bool) -> int:

@@ -19,18 +19,6 @@ from flat_bug.progress import track
 Check = Callable[[Case], Iterable[Finding]]
 
 
-def preflight(settings: SlurmSettings, tasks: Sequence[Task], run: Path) -> list[Finding]:
-    """Make the checks that take no more than seconds, before anything is queued.
-
-    Args:
-        settings: How the run is submitted.
-        tasks: Its tasks.
-        run: Its folder, which may not be there yet.
-    """
-    case, first = _with_site(Case(settings, tuple(tasks), run))
-    return [first, *(finding for check in _cheap(case) for finding in check(case))]
-
-
 def examine(settings: SlurmSettings, tasks: Sequence[Task] = (), run: Path | None = None) -> list[Finding]:
     """Make all checks; some take seconds.
 
@@ -60,26 +48,14 @@ def _with_site(case: Case) -> tuple[Case, Finding]:
     return replace(case, site=site), Finding("scheduler", Level.GREEN, text)
 
 
-def _cheap(case: Case) -> Iterator[Check]:
-    yield from _of_slurm(case)
-    yield lambda case: [check_environment_of(case, thorough=False)]
-    yield check_inputs
-    yield check_space
-    yield check_time
-
-
 def _all(case: Case) -> Iterator[Check]:
-    yield from _of_slurm(case)
-    yield check_modules_and_python
-    yield lambda case: [check_environment_of(case, thorough=True)]
-    yield check_inputs
-    yield check_space
-    yield check_time
-
-
-def _of_slurm(case: Case) -> Iterator[Check]:
     yield lambda case: [check_account(case)]
     yield lambda _: check_variables()
     if case.site is not None:
         yield check_jobs
         yield check_limits
+    yield check_modules_and_python
+    yield lambda case: [check_environment_of(case)]
+    yield check_inputs
+    yield check_space
+    yield check_time

@@ -78,7 +78,7 @@ def _advice(name: str, others: Collection[str]) -> str:
     known = [*(OPTIONS.keys() - MANAGED.keys()), *OWN, *others]
     nearest = difflib.get_close_matches(bare(name), sorted(known), n=1)
     if not nearest:
-        return "The options are those of sbatch: man sbatch."
+        return "Here stand options of sbatch (man sbatch); what is for the command itself goes before --slurm."
     return f"Did you mean {f'--{nearest[0]}' if nearest[0] in others else nearest[0].replace('-', '_')}?"
 
 

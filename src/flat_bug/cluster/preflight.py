@@ -1,20 +1,18 @@
 """What is checked before anything is queued: cheap, and what would otherwise be found out after a night of waiting."""
 
-import os
-import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from flat_bug.cluster.batch_script import batch_script
+from flat_bug.cluster.checks.jobs import ask_slurm
+from flat_bug.cluster.checks.nodes import extras_needed
+from flat_bug.cluster.checks.visible import hidden
+from flat_bug.cluster.option_values import Value
 from flat_bug.cluster.resources import check_account, finaliser_options, options_of
-from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, is_available, try_submission
-from flat_bug.cluster.submission import SlurmSettings, Submission
+from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, is_available, is_full
+from flat_bug.cluster.site import check_alive
+from flat_bug.cluster.submission import SlurmSettings
 from flat_bug.errors import MissingPartError
 from flat_bug.experiments.plan import Plan
-
-EXTRA_OF_WEIGHTS = {".pt": "train"}
-"""Weight files that need an extra of flat-bug on the node."""
-EXTRA_OF_CALLS = {"train-model": "train"}
-"""Tasks that need one."""
 
 
 def preflight(settings: SlurmSettings, plan: Plan) -> list[str]:
@@ -30,24 +28,22 @@ def preflight(settings: SlurmSettings, plan: Plan) -> list[str]:
             where="--slurm",
             mend="Run this on a login node of the cluster, or leave --slurm out to run the tasks on this machine.",
         )
+    check_alive()
     check_account(settings)
     _check_environment(settings, plan)
     for call in sorted({task.call for task in plan.tasks}):
-        _try(settings, Submission(number=1, purpose="tasks", elements=((),), options=options_of(settings, call)))
-    _try(settings, Submission(number=1, purpose="finaliser", is_array=False, options=finaliser_options(settings)))
-    return _notes(settings, plan)
+        _try(settings, options_of(settings, call), elements=1)
+    _try(settings, finaliser_options(settings), elements=0)
+    return list(_notes(settings, plan))
 
 
-def _try(settings: SlurmSettings, submission: Submission) -> None:
-    options = {name: value for name, value in submission.options.items() if name != "dependency"}
-    index = None if settings.profile.arrays and submission.is_array else 0
-    wanted = submission.model_copy(update={"options": options, "is_array": index is None})
+def _try(settings: SlurmSettings, options: Mapping[str, Value], *, elements: int) -> None:
     try:
-        try_submission(batch_script(wanted, index))
+        ask_slurm(settings, options, elements=elements, run=None)
     except SchedulerSilentError:
         raise
     except SchedulerError as error:
-        if error.where and "submit limit" in error.what.lower():
+        if is_full(error):
             return  # a matter of waiting
         raise type(error)(
             f"Slurm would refuse the job: {error.what}",
@@ -61,19 +57,17 @@ def _check_environment(settings: SlurmSettings, plan: Plan) -> None:
         return
     from flat_bug.cluster.environment.check import check_environment  # noqa: PLC0415 - takes a resolver
 
-    suffixes = {Path(str(task.args.get("weights", ""))).suffix for task in plan.tasks}
-    extras = {EXTRA_OF_WEIGHTS[suffix] for suffix in suffixes & EXTRA_OF_WEIGHTS.keys()}
-    extras |= {EXTRA_OF_CALLS[task.call] for task in plan.tasks if task.call in EXTRA_OF_CALLS}
-    found = check_environment(Path(settings.environment), settings.profile, sorted(extras), thorough=False)
+    # Not every digest: nodes check those, and a large environment takes a minute.
+    needed = extras_needed(plan.tasks)
+    found = check_environment(Path(settings.environment), settings.profile, needed, thorough=False)
     if not found.is_good:
         raise found.error()
 
 
-def _notes(settings: SlurmSettings, plan: Plan) -> list[str]:
-    local = (tempfile.gettempdir(), "/tmp", "/dev/shm", "/run")  # noqa: S108 - nothing is written there
-    paths = {path for task in plan.tasks for path in task.input_paths().values()}
-    hidden = sorted(path for path in paths if path.startswith(tuple(f"{folder}{os.sep}" for folder in local)))
-    notes = [f"nodes may not see files in a temporary folder of this one, such as {hidden[0]}"] if hidden else []
+def _notes(settings: SlurmSettings, plan: Plan) -> Iterator[str]:
+    paths = sorted({path for task in plan.tasks for path in task.input_paths().values()})
+    found = next(((path, why) for path in paths if (why := hidden(Path(path), None))), None)
+    if found is not None:
+        yield f"nodes may not see {found[0]}: it {found[1]}"
     if settings.environment is None and not settings.has_setup:
-        notes.append(f"no environment is named, so nodes use {settings.python}; they must see it (fb env build)")
-    return notes
+        yield f"no environment is named, so nodes use {settings.python}; they must see it (fb env build)"

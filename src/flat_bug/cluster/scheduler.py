@@ -18,6 +18,7 @@ _SILENT = re.compile(
     r"|problem talking to the database|zero bytes were transmitted",
     re.IGNORECASE,
 )
+_FULL = re.compile(r"submit limit|maxsubmit|max.*jobs? per user|maximum number of jobs", re.IGNORECASE)
 _PREFIX = re.compile(r"^(sbatch|squeue|sacct|sacctmgr|scancel|scontrol|sinfo|srun): (error|fatal|warning): ")
 # Those of a surrounding job, and of a login script, take precedence over the header of a job that is submitted.
 _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
@@ -29,6 +30,11 @@ class SchedulerError(MissingPartError):
 
 class SchedulerSilentError(SchedulerError):
     """Slurm is not here, or does not answer: nothing follows about jobs, and the same may work later."""
+
+
+def is_full(error: SchedulerError) -> bool:
+    """Return whether Slurm refuses a job only for now, since too many are in its queue."""
+    return _FULL.search(error.what) is not None
 
 
 def is_available() -> bool:

@@ -14,7 +14,7 @@ from flat_bug.cluster.observe import adopt, observe
 from flat_bug.cluster.option_values import Value
 from flat_bug.cluster.resources import finaliser_options, options_of
 from flat_bug.cluster.sbatch import submit_jobs
-from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError
+from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, is_full
 from flat_bug.cluster.states import ask_queue
 from flat_bug.cluster.submission import (
     SlurmSettings,
@@ -28,9 +28,6 @@ from flat_bug.cluster.submission import (
 )
 from flat_bug.experiments.plan import Task
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus, attempts_in, number_of
-
-LIMITS = ("submit limit", "maxsubmitjob", "maximum number of jobs", "max jobs per user")
-"""Words with which Slurm refuses a job since there are too many in the queue."""
 
 Group = tuple[str, tuple[tuple[str, int], ...]]
 """Tasks of one array call the same function and have the same growth."""
@@ -102,7 +99,7 @@ class SlurmSubmitter:
                     except SchedulerError as error:
                         if not jobs:
                             raise
-                        if not _is_limit(error):
+                        if not is_full(error):
                             # What is in the queue gets its report all the same.
                             with suppress(SchedulerError):
                                 self._finalise(run, settings, jobs)
@@ -156,7 +153,7 @@ class SlurmSubmitter:
             except SchedulerSilentError:
                 raise
             except SchedulerError as error:
-                if _is_limit(error):
+                if is_full(error):
                     raise
         return self._hand_over_one(run, settings, submission)
 
@@ -246,10 +243,6 @@ def _room(settings: SlurmSettings) -> int | None:
             mend="Wait until some have ended, then: fb resume RUN",
         )
     return room
-
-
-def _is_limit(error: SchedulerError) -> bool:
-    return any(words in error.what.lower() for words in LIMITS)
 
 
 def _text(options: dict[str, Value], name: str) -> str:

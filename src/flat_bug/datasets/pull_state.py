@@ -4,13 +4,10 @@ Each file that is finished adds a line to a journal. A run begins with the manif
 left, and ends by writing a new manifest in one step and removing the journal.
 """
 
-import errno
-import fcntl
 import itertools
 import json
 import os
 import shutil
-import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,8 +18,9 @@ from typing import Any, NamedTuple, Self
 from flat_bug.datasets.pull_keys import STATE_FOLDER, why_unsafe
 from flat_bug.datasets.s3 import RemoteObject
 from flat_bug.datasets.s3_digests import Checked
-from flat_bug.errors import OutputError, RunError, UsageError
+from flat_bug.errors import OutputError, UsageError
 from flat_bug.files import cannot_write, write_text
+from flat_bug.locks import hold
 
 FORMAT = 1
 
@@ -106,27 +104,30 @@ class PullState:
         if self.root.is_symlink():
             raise OutputError("what is known of the folder is behind a link", where=self.root, mend="Remove the link.")
         try:
-            self._temporary.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self.root, error) from error
-        try:
-            _lock(lock, self._folder)
+        with hold(self.root / "lock", f"the folder {self._folder}"):
             # What another pull has finished in the meantime.
             self._load()
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary.mkdir(exist_ok=True)
             try:
-                yield self
+                with self._holding_temporary_files():
+                    yield self
+                # After an error the journal stays: on a full disk there is no room for a manifest.
+                self._finish()
             finally:
-                shutil.rmtree(self._temporary, ignore_errors=True)
-            # After an error the journal stays: on a full disk there is no room for a manifest.
-            self._finish()
+                if self._descriptor is not None:
+                    os.close(self._descriptor)
+                    self._descriptor = None
+
+    @contextmanager
+    def _holding_temporary_files(self) -> Iterator[None]:
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(exist_ok=True)
+        try:
+            yield
         finally:
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
-            os.close(lock)
+            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def record(self, path: str, entry: Entry) -> None:
         """Note a file that is complete under its final name."""
@@ -227,21 +228,3 @@ def _stamp_of(path: Path) -> tuple[int, ...]:
     except OSError:
         return (0, 0, 0)
     return (found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunError(
-            f"another process pulls into the folder: {os.pread(descriptor, 200, 0).decode(errors='replace')}",
-            where=folder,
-            mend="Wait until it has ended, or end it; what is finished is kept.",
-        ) from error
-    except OSError as error:
-        # Some parallel file systems are mounted without locks.
-        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            return
-        raise cannot_write(folder, error) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)

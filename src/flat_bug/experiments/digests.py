@@ -1,9 +1,12 @@
 """Digests of files and folders that are cheap to check again."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
+from flat_bug.datasets.archive_index import read_manifest
+from flat_bug.errors import FlatBugError
 from flat_bug.experiments.plan import Frozen
 from flat_bug.files import sha256_of
 
@@ -35,12 +38,35 @@ def digest_of(path: Path) -> Digest:
     return Digest(sha256=sha256_of(path), stat=stat)
 
 
-def is_unchanged(path: Path, digest: Digest) -> bool:
-    """Return whether ``path`` holds what it held when ``digest`` was made; an absent or unreadable path does not."""
+def digest_of_archive(path: Path) -> Digest:
+    """Return the digest of what an archive holds, for which only its index is read.
+
+    Raises:
+        DatasetError: It is absent or broken.
+    """
+    # The index says what is wrong with a file that is absent.
+    stat = _stat_of(path) if path.is_file() else ""
+    return Digest(sha256=_identity_of(path, stat), stat=stat)
+
+
+def is_unchanged(path: Path, digest: Digest, digest_now: Callable[[Path], Digest] = digest_of) -> bool:
+    """Return whether ``path`` holds what it held when ``digest`` was made; an absent or unreadable path does not.
+
+    Args:
+        path: A file or a folder.
+        digest: What it held.
+        digest_now: How to read it: ``digest_of_archive`` for an archive.
+    """
     try:
-        return _stat_of(path) == digest.stat or digest_of(path).sha256 == digest.sha256
-    except OSError:
+        return _stat_of(path) == digest.stat or digest_now(path).sha256 == digest.sha256
+    except (OSError, FlatBugError):
         return False
+
+
+@lru_cache(maxsize=8)
+def _identity_of(archive: Path, stat: str) -> str:
+    # All tasks of a run read the same archive, and hundreds of them may be looked at.
+    return read_manifest(archive).identity
 
 
 def _stat_of(path: Path) -> str:

@@ -86,6 +86,10 @@ class Task(Frozen):
         """Return argument name → path, unresolved, of every input."""
         return {name: str(self.args[name]) for name in self.inputs}
 
+    def archives(self) -> dict[str, Stage]:
+        """Return name in the record → what is staged: ``archive``, ``archive 2``."""
+        return {f"archive {number}" if number > 1 else "archive": stage for number, stage in enumerate(self.stage, 1)}
+
 
 class Plan(Frozen):
     """All tasks of an experiment and where they come from; written once and never changed.

@@ -80,13 +80,13 @@ def write_results(run: RunFolder, statuses: Sequence[TaskStatus] | None = None) 
     with atomic_path(run.report / "results.parquet") as temporary:
         table.write_parquet(temporary)
     if not scored:
-        return Results(table, statuses, write_task_page(table, run.report / "report.html", run.plan))
+        return Results(table, statuses, write_task_page(table, run.page, run.plan))
     # Figures take a second to import, which `fb status` and the start of a run do not have.
     from flat_bug.evaluation.report import write_report  # noqa: PLC0415
 
     page = write_report(
         [_report_model(status) for status in scored],
-        run.report / "report.html",
+        run.page,
         title="Comparison of models",
         provenance={
             "command": shlex.join(run.plan.command),

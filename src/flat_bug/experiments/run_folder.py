@@ -11,15 +11,15 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from flat_bug import locks
 from flat_bug.errors import OutputError, RunError, UsageError
-from flat_bug.experiments import locks
-from flat_bug.experiments.digests import Digest, is_unchanged
+from flat_bug.experiments.digests import Digest, digest_of, digest_of_archive, is_unchanged
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.plan import Plan, Task, read_plan
 from flat_bug.experiments.record import Failure, Record, read_record
@@ -136,6 +136,11 @@ class RunFolder:
         """Return the folder of the report."""
         return self.path / "report"
 
+    @property
+    def page(self) -> Path:
+        """Return the report, for a browser."""
+        return self.report / "report.html"
+
     def task_folder(self, task: Task) -> Path:
         """Return the folder of a task."""
         return self.path / "tasks" / task.id
@@ -240,6 +245,11 @@ def _state_of_record(task: Task, attempt: Path, record: Record) -> tuple[TaskSta
         # It may have ended before it read all; only what it found bad can be readable now and was not then.
         read = {name: path for name, path in read.items() if name in record.inputs}
     changed = [name for name, path in read.items() if _is_changed(path, record.inputs.get(name))]
+    changed += [
+        name
+        for name, stage in task.archives().items()
+        if name in record.inputs and _is_changed(stage.archive, record.inputs[name], digest_of_archive)
+    ]
     if changed:
         return TaskState.STALE, f"changed since: {', '.join(changed)}"
     if record.failure is not None:
@@ -256,7 +266,7 @@ def _failed_items(record: Record) -> str:
     return f"{count} failed: {named}{'; …' if count > ITEMS_IN_A_REASON else ''}" if count else ""
 
 
-def _is_changed(path: str, then: Digest | None) -> bool:
+def _is_changed(path: str, then: Digest | None, digest_now: Callable[[Path], Digest] = digest_of) -> bool:
     """Return whether an input is not what it was. One that cannot be seen from here is taken to be the same."""
     try:
         resolved = NodePath(path).resolve()
@@ -264,4 +274,4 @@ def _is_changed(path: str, then: Digest | None) -> bool:
         return False
     if not resolved.exists():
         return False
-    return then is None or not is_unchanged(resolved, then)
+    return then is None or not is_unchanged(resolved, then, digest_now)

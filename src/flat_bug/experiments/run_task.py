@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from flat_bug import locks
 from flat_bug.errors import EXIT_ITEMS_FAILED, EXIT_OK, DatasetError, FlatBugError
-from flat_bug.experiments import locks
-from flat_bug.experiments.digests import Digest, digest_of
+from flat_bug.experiments.digests import Digest, digest_of, digest_of_archive
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.plan import Task, read_task
 from flat_bug.experiments.record import (
@@ -85,7 +85,7 @@ def _attempt(task: Task, attempt: Path, calls: Mapping[str, str]) -> Record:
     outcome = Outcome()
     failure: Failure | None = None
     try:
-        stage_for(task)
+        inputs |= stage_for(task)
         _note_inputs(task, inputs)
         outcome = load_call(task.call, calls)(dict(task.args), attempt)
         outputs = _outputs_in(attempt)
@@ -117,23 +117,30 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise OutOfTimeError if number == signal.SIGUSR1 else KeyboardInterrupt
 
 
-def stage_for(task: Task) -> None:
-    """Put on this node what the task reads; a no-op where another task of the node has done it.
+def stage_for(task: Task) -> dict[str, Digest]:
+    """Put on this node what the task reads, and return what the archives held.
+
+    A no-op where another task of the node has done it.
 
     Raises:
         StagingError: An archive is absent or damaged, or there is no space.
     """
     if not task.stage:
-        return
+        return {}
     from flat_bug.datasets.stage import stage  # noqa: PLC0415 - few tasks need it
 
-    for wanted in task.stage:
+    found: dict[str, Digest] = {}
+    for name, wanted in task.archives().items():
+        archive = NodePath(wanted.archive).resolve()
         try:
-            staged = stage(NodePath(wanted.archive).resolve(), NodePath(wanted.into).resolve(), wanted.only)
+            # Before: a task whose archive is replaced while it is staged is stale, and not wrong.
+            found[name] = digest_of_archive(archive)
+            staged = stage(archive, NodePath(wanted.into).resolve(), wanted.only)
         except FlatBugError as error:
             raise StagingError(error) from error
         how = "was there" if staged.was_there else f"{staged.bytes / 1e6:.0f} MB in {staged.seconds:.1f} s"
         print(f"staged {staged.root}: {how}", flush=True)  # noqa: T201 - into the log of the attempt
+    return found
 
 
 def _note_inputs(task: Task, inputs: dict[str, Digest]) -> None:

@@ -10,13 +10,10 @@ from flat_bug.cluster.checks.finding import Case, Finding, Level, some
 from flat_bug.cluster.option_values import Value, megabytes_of, seconds_of_time
 from flat_bug.cluster.profile import ACCOUNT_VARIABLES
 from flat_bug.cluster.resources import finaliser_options, options_of
-from flat_bug.cluster.scheduler import SchedulerError, try_submission
+from flat_bug.cluster.scheduler import SchedulerError, is_full, try_submission
 from flat_bug.cluster.site import Partition
-from flat_bug.cluster.submission import Submission
+from flat_bug.cluster.submission import SlurmSettings, Submission
 from flat_bug.errors import FlatBugError
-
-WAITING = re.compile(r"submit limit|maxsubmit|max.*jobs? per user|maximum number of jobs", re.IGNORECASE)
-"""Slurm refuses a job for now, since too many are queued."""
 
 
 def check_account(case: Case) -> Finding:
@@ -62,21 +59,36 @@ def check_jobs(case: Case) -> Iterator[Finding]:
     yield _try(case, "jobs: report", finaliser_options(case.settings), elements=0)
 
 
-def _try(case: Case, name: str, options: dict[str, Value], *, elements: int) -> Finding:
-    # It may name jobs that nobody has submitted yet.
-    options = {key: value for key, value in options.items() if key != "dependency"}
-    is_array = case.settings.profile.arrays and elements > 0
+def ask_slurm(settings: SlurmSettings, options: Mapping[str, Value], *, elements: int, run: Path | None) -> str:
+    """Ask Slurm whether it would take a job, and return when it could start.
+
+    Args:
+        settings: How the run is submitted.
+        options: Of this job.
+        elements: Length of its array; 0 for the job that writes the report.
+        run: The run folder, which may not be there yet.
+
+    Raises:
+        SchedulerSilentError: Slurm is not here, or does not answer.
+        SchedulerError: Slurm would refuse the job.
+    """
+    is_array = settings.profile.arrays and elements > 0
     submission = Submission(
         number=1,
         purpose="tasks" if elements else "finaliser",
         elements=((),) * elements,
-        options=options,
+        # It may name jobs that nobody has submitted yet.
+        options={name: value for name, value in options.items() if name != "dependency"},
         is_array=is_array,
     )
+    return try_submission(batch_script(submission, None if is_array else 0), start=_start(run))
+
+
+def _try(case: Case, name: str, options: Mapping[str, Value], *, elements: int) -> Finding:
     try:
-        answer = try_submission(batch_script(submission, None if is_array else 0), start=_start(case.run))
+        answer = ask_slurm(case.settings, options, elements=elements, run=case.run)
     except SchedulerError as error:
-        if WAITING.search(error.what):
+        if is_full(error):
             mend = "They are submitted later, or wait until others have ended."
             return Finding(name, Level.YELLOW, f"too many jobs are queued: {error.what}", mend)
         return Finding(name, Level.RED, f"Slurm refuses: {error.what}", _cure(case, options, error))

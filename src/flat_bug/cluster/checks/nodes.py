@@ -67,7 +67,7 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdecimal())
 
 
-def check_environment_of(case: Case, *, thorough: bool) -> Finding:
+def check_environment_of(case: Case) -> Finding:
     """Look whether the environment is whole, closes without the network, and holds what the tasks need."""
     settings = case.settings
     if settings.has_setup:
@@ -80,13 +80,13 @@ def check_environment_of(case: Case, *, thorough: bool) -> Finding:
     why = hidden(dist, case.site)
     if why:
         return Finding("environment", Level.RED, f"{dist} {why}", "Build it in a folder that nodes see.")
-    checked = check_environment(dist, settings.profile, extras_needed(case.tasks), thorough=thorough)
+    checked = check_environment(dist, settings.profile, extras_needed(case.tasks))
     if not checked.is_good:
         return Finding("environment", Level.RED, f"{dist}: {'; '.join(checked.problems)}", checked.mend)
     if checked.notes:
         return Finding("environment", Level.YELLOW, f"{dist}: {'; '.join(checked.notes)}", checked.mend)
     proof = "closes offline" if checked.manifest is None else f"closes offline, {len(checked.manifest.wheels)} wheels"
-    return Finding("environment", Level.GREEN, f"{dist}: {proof}{', all digests right' if thorough else ''}")
+    return Finding("environment", Level.GREEN, f"{dist}: {proof}, all digests right")
 
 
 def _without_environment(case: Case) -> Finding:

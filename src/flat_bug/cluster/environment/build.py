@@ -23,8 +23,8 @@ from flat_bug.cluster.environment.target import Target
 from flat_bug.cluster.environment.wheels import installed_size, parse, provided_versions
 from flat_bug.cluster.profile import ClusterProfile
 from flat_bug.errors import MissingPartError, UsageError
-from flat_bug.experiments.locks import hold
 from flat_bug.files import cannot_write, remove, sha256_of, write_text
+from flat_bug.locks import hold
 
 INSTALLERS = ("pip",)
 """Wheels for the node's slowest way; uv, for the one before, is required by flat-bug."""

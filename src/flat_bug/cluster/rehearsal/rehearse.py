@@ -155,8 +155,7 @@ def _perform(
         for injection in injections:
             injection.after(cluster)
     attempts = {task.id: len(attempts_in(run.task_folder(task))) for task in run.plan.tasks}
-    page = run.report / "report.html"
-    return Outcome(tuple(statuses), attempts, watch.seen, injections, tuple(resumed), page.is_file())
+    return Outcome(tuple(statuses), attempts, watch.seen, injections, tuple(resumed), run.page.is_file())
 
 
 def _is_to_resume(statuses: Sequence[TaskStatus], struck: set[str]) -> bool:

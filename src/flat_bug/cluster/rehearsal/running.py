@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from flat_bug import locks
 from flat_bug.cluster.rehearsal.daemons import NODE, Process, marked
 from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
-from flat_bug.experiments import locks
 from flat_bug.experiments.record import RECORD_NAME
 from flat_bug.experiments.run_folder import LOCK_NAME, SPEC_NAME, attempts_in
 
