@@ -12,10 +12,10 @@ import flat_bug
 from flat_bug.cli._support import run
 
 GROUPS = {
-    "data": "Check, prepare and synthesize datasets.",
+    "data": "Pull, check, prepare, pack, stage and synthesize datasets.",
     "run": "Run an experiment, here or on a cluster.",
     "env": "Build and check the environment that jobs run in on a cluster.",
-    "cluster": "What clusters are like: profiles.",
+    "cluster": "What clusters are like: profiles, and probing for one.",
 }
 
 COMMANDS = {

@@ -17,7 +17,8 @@ def check_parts() -> None:
     """
     for part in PARTS:
         if find_spec(part) is None:
-            raise MissingPartError(f"training needs {part}", mend="Install the extra: pip install 'flat-bug[train]'")
+            mend = "Install flat-bug[train]: pip install -e '.[train]' in the checkout."
+            raise MissingPartError(f"training needs {part}", mend=mend)
 
 
 def isolate(folder: Path) -> None:
