@@ -18,7 +18,8 @@ from flat_bug.training.environment import PARTS
 settings.register_profile("flat-bug", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("flat-bug")
 
-SHARED = Path(__file__).parents[2] / "shared"
+BESIDE = Path(__file__).parents[2] / "shared"
+"""A folder beside the checkout, where real images and models are looked for unless a variable names others."""
 
 
 def missing(part: str) -> NoReturn:
@@ -34,6 +35,20 @@ def needs(module: str, extra: str) -> None:
         missing(f"the extra {extra}")
 
 
+def real_data_folder() -> Path | None:
+    """Return the folder of real datasets, or None where there is none."""
+    return named_or_beside("FLAT_BUG_REAL_DATA", "data/pre-pro")
+
+
+def named_or_beside(variable: str, beside: str) -> Path | None:
+    """Return the folder that a variable names, or the one beside the checkout, if it is there."""
+    if named := os.environ.get(variable):
+        if not Path(named).is_dir():
+            pytest.fail(f"{variable} names no folder: {named}")
+        return Path(named)
+    return BESIDE / beside if (BESIDE / beside).is_dir() else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Ask for the parts of a marked test before its fixtures use them."""
     if item.get_closest_marker("train"):
@@ -44,10 +59,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real datasets, one sub-folder each; they are never part of the repository."""
-    folder = SHARED / "data" / "pre-pro"
-    if not folder.is_dir():
-        pytest.skip("needs real images in ../shared/data")
+    folder = real_data_folder()
+    if folder is None:
+        pytest.skip("needs real images: FLAT_BUG_REAL_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    """Return the weights of a network that was trained on real images; they are never part of the repository."""
+    folder = named_or_beside("FLAT_BUG_REAL_MODELS", "models")
+    weights = folder / "trial-yolo11n-seg-640.onnx" if folder else None
+    if weights is None or not weights.is_file():
+        pytest.skip("needs weights that were trained on real images: FLAT_BUG_REAL_MODELS")
+    return weights
 
 
 @pytest.fixture(scope="session")

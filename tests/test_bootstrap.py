@@ -232,7 +232,7 @@ def test_a_job_without_a_local_folder_gets_a_private_one_that_goes_with_it(tmp_p
 
 def test_a_local_folder_that_somebody_else_has_made_is_refused(tmp_path: Path) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can give a folder away")
+        missing("root, to give a folder away")
     (tmp_path / "slurm" / "submission-1").mkdir(parents=True)
     (tmp_path / "bootstrap.sh").write_text(golden("bootstrap-generic.sh"))
     folder = tmp_path / "local" / "flat-bug-0-7"

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from shapely.affinity import rotate, scale, translate
-from tests.conftest import SHARED
 from tests.oracle import BLUE, RED, Oracle, draw
 
 import flat_bug
@@ -187,11 +186,8 @@ def test_classes_have_names() -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_a_real_image_with_real_weights(real_data: Path) -> None:
-    weights = SHARED / "models" / "trial-yolo11n-seg-640.onnx"
-    if not weights.is_file():
-        pytest.skip("needs trial weights in ../shared/models")
-    instances = Predictor(weights)(real_data / "ammod-lightboard" / "2021-07-02_Weinschale_0007.jpg")
+def test_a_real_image_with_real_weights(real_data: Path, real_weights: Path) -> None:
+    instances = Predictor(real_weights)(real_data / "ammod-lightboard" / "2021-07-02_Weinschale_0007.jpg")
     assert 5 <= len(instances) <= 40
     assert shapely.is_valid(instances.polygons).all()
     assert (instances.scores > 0.2).all()

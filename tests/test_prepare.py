@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import pyvips
 import shapely
+from tests.conftest import missing as lacking
 
 from flat_bug.cli._support import run
 from flat_bug.cli.main import build_app
@@ -151,7 +152,7 @@ class TestTree:
     def test_images_are_copied_from_another_file_system(self, output, tmp_path):
         other = Path("/dev/shm")  # noqa: S108 - the other file system that every Linux has
         if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("needs a second file system")
+            lacking("a second file system in /dev/shm")
         source = other / f"flat-bug-{os.getpid()}"
         try:
             write_dataset(source / "moths", [image_of(1, "a.jpg")])

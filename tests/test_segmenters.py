@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from tests.conftest import SHARED, needs
+from tests.conftest import needs
 
 from flat_bug.errors import MissingPartError, UsageError, WeightsError
 from flat_bug.files import sha256_of
@@ -427,12 +427,9 @@ def test_a_pickle_that_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_real_weights_find_a_real_insect(real_data: Path) -> None:
-    weights = SHARED / "models" / "trial-yolo11n-seg-640.onnx"
-    if not weights.is_file():
-        pytest.skip("needs trial weights in ../shared/models")
+def test_real_weights_find_a_real_insect(real_data: Path, real_weights: Path) -> None:
     image = open_image(real_data / "spohf-yellow-sticky" / "IMG_0105.jpg")
-    segmenter = load_segmenter(weights)
+    segmenter = load_segmenter(real_weights)
     side = segmenter.card.tile
     (found,) = segmenter.segment(image.read(700, 1200, side, side)[None], 0.4)
     assert len(found) >= 1
