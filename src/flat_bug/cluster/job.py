@@ -135,12 +135,19 @@ class Supervisor:
             print(f"the job cannot be queued again: {error.what}", flush=True)  # noqa: T201
 
 
-def killed_for_memory() -> int:
-    """Return how many processes of this job the kernel has killed for their memory, as far as it tells."""
+def killed_for_memory(groups: Path = Path("/proc/self/cgroup"), tree: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many processes of this job the kernel has killed for their memory, as far as it tells.
+
+    Args:
+        groups: Says in which control groups this process is.
+        tree: Where control groups are mounted.
+    """
     total = 0
-    for line in _lines(Path("/proc/self/cgroup")):
+    for line in _lines(groups):
+        if line.count(":") < 2:
+            continue
         controllers, path = line.split(":", 2)[1:]
-        root = Path("/sys/fs/cgroup", "memory" if controllers else "") / path.lstrip("/")
+        root = tree / ("memory" if controllers else "") / path.lstrip("/")
         if controllers and "memory" not in controllers.split(","):
             continue
         for name in ("memory.events", "memory.oom_control"):
