@@ -1,7 +1,9 @@
 """Hand a submission to Slurm through submitit, once, even if Slurm is slow to answer."""
 
+import io
 import os
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from submitit import SlurmExecutor
@@ -13,6 +15,7 @@ from flat_bug.cluster.scheduler import SchedulerSilentError, clean_environment, 
 from flat_bug.cluster.submission import Jobs, Submitted
 from flat_bug.errors import MissingPartError
 from flat_bug.experiments.run_folder import RunFolder
+from flat_bug.files import cannot_write
 
 TRIES = 3
 SECONDS_BETWEEN_TRIES = 5.0
@@ -41,6 +44,7 @@ def submit_jobs(run: RunFolder, submitted: Submitted, max_parallel: int | None) 
     Raises:
         SchedulerSilentError: Slurm does not answer; what it may have taken is found when the run is resumed.
         SchedulerError: Slurm refuses.
+        OutputError: The script cannot be written.
     """
     submission = submitted.submission
     if submission.is_array or not submission.elements:
@@ -57,21 +61,25 @@ def _once(run: RunFolder, submitted: Submitted, script: str, index: int | None) 
         try:
             return _sbatch(run, submitted, script)
         except SchedulerSilentError:
-            # It may have taken the job before it fell silent.
+            # It may have taken the job before it fell silent, or do so any moment: so right before the next try.
+            time.sleep(SECONDS_BETWEEN_TRIES)
             adopt(run)
             job = submitted.jobs.array or submitted.jobs.single.get(index or 0)
             if job is not None:
                 return job
             if last:
                 raise
-            time.sleep(SECONDS_BETWEEN_TRIES)
     raise AssertionError  # the last try returns or raises
 
 
 def _sbatch(run: RunFolder, submitted: Submitted, script: str) -> str:
     try:
-        executor = _Executor(submitted.folder.absolute(), script, run.path.absolute())
-        job: str = executor._submit_command("").job_id
+        # What sbatch complains of is in the error; submitit prints it besides.
+        with redirect_stderr(io.StringIO()):
+            executor = _Executor(submitted.folder.absolute(), script, run.path.absolute())
+            job: str = executor._submit_command("").job_id
+    except OSError as error:
+        raise cannot_write(submitted.folder, error) from error
     except (FailedJobError, FailedSubmissionError) as error:
         raise error_of_text("sbatch", str(error)) from error
     except RuntimeError as error:  # there is no srun

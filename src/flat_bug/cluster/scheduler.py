@@ -1,4 +1,7 @@
-"""The one place that runs Slurm's commands: argument lists, a time limit, and an environment of our choice."""
+"""Runs Slurm's commands: argument lists, a time limit, and an environment of our choice.
+
+Only submitting is elsewhere: ``sbatch.py`` does it through submitit, with the same environment.
+"""
 
 import os
 import re
@@ -18,7 +21,10 @@ _SILENT = re.compile(
     r"|problem talking to the database|zero bytes were transmitted",
     re.IGNORECASE,
 )
-_FULL = re.compile(r"submit limit|maxsubmit|max.*jobs? per user|maximum number of jobs", re.IGNORECASE)
+_FULL = re.compile(
+    r"(max|grp)submitjobs?|max.*jobs? per user|maximum number of jobs|temporarily unable to accept", re.IGNORECASE
+)
+_FULL_OR_TOO_LARGE = re.compile(r"violates accounting/QOS policy", re.IGNORECASE)
 _PREFIX = re.compile(r"^(sbatch|squeue|sacct|sacctmgr|scancel|scontrol|sinfo|srun): (error|fatal|warning): ")
 # Those of a surrounding job, and of a login script, take precedence over the header of a job that is submitted.
 _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT"})
@@ -33,8 +39,13 @@ class SchedulerSilentError(SchedulerError):
 
 
 def is_full(error: SchedulerError) -> bool:
-    """Return whether Slurm refuses a job only for now, since too many are in its queue."""
+    """Return whether Slurm says that it refuses a job only for now, since too many are in its queue."""
     return _FULL.search(error.what) is not None
+
+
+def may_be_full(error: SchedulerError) -> bool:
+    """Return whether Slurm leaves open if too many jobs are in its queue, or if this one asks for too much."""
+    return _FULL_OR_TOO_LARGE.search(error.what) is not None
 
 
 def is_available() -> bool:

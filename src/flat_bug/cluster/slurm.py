@@ -1,20 +1,19 @@
 """The SLURM submitter: job arrays, each task once, and a finaliser behind them."""
 
-import graphlib
 import shutil
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from flat_bug.cluster.arrays import Part, Taken, first_of, of_finaliser, of_tasks, parts, submit_parts
 from flat_bug.cluster.batch_script import FINALISER
 from flat_bug.cluster.files_of_jobs import write_files_of_jobs
-from flat_bug.cluster.growth import CURES, Growing, grown_options
+from flat_bug.cluster.growth import CURES, FACTOR, Growing
 from flat_bug.cluster.observe import adopt, observe
 from flat_bug.cluster.option_values import Value
-from flat_bug.cluster.resources import finaliser_options, options_of
+from flat_bug.cluster.room import lacks_room, room_left
 from flat_bug.cluster.sbatch import submit_jobs
-from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, is_full
+from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, run_command
 from flat_bug.cluster.states import ask_queue
 from flat_bug.cluster.submission import (
     SlurmSettings,
@@ -26,11 +25,9 @@ from flat_bug.cluster.submission import (
     submissions,
     write_submission,
 )
+from flat_bug.errors import FlatBugError
 from flat_bug.experiments.plan import Task
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus, attempts_in, number_of
-
-Group = tuple[str, tuple[tuple[str, int], ...]]
-"""Tasks of one array call the same function and have the same growth."""
 
 
 @dataclass(frozen=True)
@@ -75,99 +72,64 @@ class SlurmSubmitter:
         Raises:
             SchedulerError: The scheduler refuses, or does not answer.
         """
-        settings = read_settings(run)
-        live = _live_jobs(run)
+        now = _Round(run, read_settings(run), _live_jobs(run), next_number(run))
         if not tasks:
-            if live and not _has_waiting_finaliser(run):
-                self._finalise(run, settings, sorted(set(live.values())))
+            if now.live and not _has_waiting_finaliser(run):
+                _finalise(now)
             return
-        write_files_of_jobs(run, settings)
-        grown = self._growth(run, tasks)
-        room = _room(settings)
-        jobs: list[str] = []
-        for wave in waves(tasks):
-            earlier = {live[name] for task in wave for name in task.after if name in live}
-            before = (*jobs, *sorted(earlier))
-            for group, members in _groups(wave, grown).items():
-                for elements in _arrays(members, settings):
-                    if room is not None and len(elements) > room:
-                        elements = elements[: max(0, room)]  # noqa: PLW2901 - the rest waits for the finaliser
-                    if not elements:
-                        continue
-                    try:
-                        jobs += self._submit(run, settings, group, elements, before)
-                    except SchedulerError as error:
-                        if not jobs:
-                            raise
-                        if not is_full(error):
-                            # What is in the queue gets its report all the same.
-                            with suppress(SchedulerError):
-                                self._finalise(run, settings, jobs)
-                            raise
-                        room = 0
-                    room = None if room is None else room - len(elements)
-        self._finalise(run, settings, [*jobs, *sorted(set(live.values()))])
-
-    def _submit(
-        self,
-        run: RunFolder,
-        settings: SlurmSettings,
-        group: Group,
-        elements: Sequence[tuple[Task, ...]],
-        before: Sequence[str],
-    ) -> list[str]:
-        call, grown = group
-        options = grown_options(options_of(settings, call), dict(grown))
-        options.setdefault("job-name", run.plan.experiment)
-        if before:
-            options["dependency"] = ",".join(
-                filter(None, [_text(options, "dependency"), f"afterany:{':'.join(before)}"])
-            )
-        tasks = [task for element in elements for task in element]
-        submission = Submission(
-            number=next_number(run),
-            purpose="tasks",
-            elements=tuple(tuple(task.id for task in element) for element in elements),
-            first_attempts={task.id: _last_attempt(run, task) + 1 for task in tasks},
-            options=options,
-            is_array=settings.profile.arrays,
-            grown=dict(grown),
-            automatic=self.automatic,
-        )
-        return self._hand_over(run, settings, submission)
-
-    def _finalise(self, run: RunFolder, settings: SlurmSettings, jobs: Sequence[str]) -> None:
-        options = finaliser_options(settings)
-        options["job-name"] = f"{run.plan.experiment}-report"
-        options["dependency"] = f"afterany:{':'.join(jobs)}"
-        submission = Submission(number=next_number(run), purpose=FINALISER, options=options, is_array=False)
-        self._hand_over(run, settings, submission)
-
-    def _hand_over(self, run: RunFolder, settings: SlurmSettings, submission: Submission) -> list[str]:
-        """Submit, avoiding the nodes to avoid if that leaves any; what was refused leaves no trace."""
-        avoided = ",".join(filter(None, [_text(submission.options, "exclude"), *sorted(self.avoid)]))
-        if self.avoid and submission.purpose == "tasks":
-            fussy = submission.model_copy(update={"options": {**submission.options, "exclude": avoided}})
-            try:
-                return self._hand_over_one(run, settings, fussy)
-            except SchedulerSilentError:
-                raise
-            except SchedulerError as error:
-                if is_full(error):
-                    raise
-        return self._hand_over_one(run, settings, submission)
-
-    def _hand_over_one(self, run: RunFolder, settings: SlurmSettings, submission: Submission) -> list[str]:
-        submitted = write_submission(run, submission)
+        write_files_of_jobs(run, now.settings)
         try:
-            submit_jobs(run, submitted, settings.max_parallel or settings.profile.max_parallel)
+            waves = parts(tasks, now.settings, self._growth(run, tasks))
+            submit_parts(waves, room_left(now.settings), lambda part, before: self._submit(now, part, before))
+        except FlatBugError:
+            if now.jobs():  # what is in the queue gets its report all the same
+                with suppress(FlatBugError):
+                    _finalise(now)
+            raise
+        _finalise(now)
+
+    def _submit(self, now: "_Round", part: Part, before: Sequence[str]) -> Taken:
+        """Submit a part, or as much of it as the queue has room for.
+
+        Raises:
+            SchedulerError: There is no room for any job of the run, or another reason to refuse this one.
+        """
+        earlier = {now.live[name] for task in part.tasks for name in task.after if name in now.live}
+        while True:
+            submission = self._submission(now, part, [*before, *sorted(earlier)])
+            try:
+                submitted = self._hand_over(now, submission)
+                return Taken(submitted.jobs.ids(), len(submitted.submission.elements))
+            except SchedulerError as error:
+                if not now.lacks_room(error, submission):
+                    raise
+                if not submission.is_array or len(part.elements) == 1:
+                    if not now.jobs():
+                        raise
+                    return Taken([], 0)
+            # An array is taken as a whole or not at all, and nobody has said how many jobs there may be.
+            part = part.first(len(part.elements) // 2)
+
+    def _submission(self, now: "_Round", part: Part, before: Sequence[str]) -> Submission:
+        made = of_tasks(part, now.settings, now.run.plan.experiment, next_number(now.run), before)
+        attempts = {task.id: _last_attempt(now.run, task) + 1 for task in part.tasks}
+        return made.model_copy(update={"first_attempts": attempts, "automatic": self.automatic})
+
+    def _hand_over(self, now: "_Round", submission: Submission) -> Submitted:
+        """Submit tasks, avoiding the nodes to avoid if that leaves any."""
+        if not self.avoid:
+            return _hand_over(now, submission)
+        avoided = ",".join(filter(None, [_text(submission.options, "exclude"), *sorted(self.avoid)]))
+        fussy = submission.model_copy(update={"options": {**submission.options, "exclude": avoided}})
+        try:
+            return _hand_over(now, fussy)
         except SchedulerSilentError:
             raise
-        except SchedulerError:
-            if not submitted.jobs.ids():
-                shutil.rmtree(submitted.folder, ignore_errors=True)
-            raise
-        return submitted.jobs.ids()
+        except SchedulerError as error:
+            # With some jobs taken, its folder stays, and its number is not free.
+            if now.lacks_room(error, submission) or next_number(now.run) != submission.number:
+                raise
+        return _hand_over(now, submission)
 
     def _growth(self, run: RunFolder, tasks: Sequence[Task]) -> dict[str, dict[str, int]]:
         """Return task → what is multiplied for it: what was before, and now more of what it lacked."""
@@ -178,19 +140,8 @@ class SlurmSubmitter:
         for status in observe(run).statuses:
             if status.failure is not None and status.failure.kind == CURES[self.grow]:
                 mine = grown.setdefault(status.task.id, {})
-                mine[self.grow] = mine.get(self.grow, 1) * 2
+                mine[self.grow] = mine.get(self.grow, 1) * FACTOR
         return grown
-
-
-def waves(tasks: Sequence[Task]) -> Iterator[list[Task]]:
-    """Yield the tasks in groups, each of which comes after those before it."""
-    wanted = {task.id: task for task in tasks}
-    order = graphlib.TopologicalSorter({task.id: wanted.keys() & set(task.after) for task in tasks})
-    order.prepare()
-    while order.is_active():
-        ready = set(order.get_ready())
-        order.done(*ready)
-        yield [task for task in tasks if task.id in ready]
 
 
 def submitted_since(run: RunFolder, number: int) -> list[Submitted]:
@@ -211,38 +162,95 @@ def _has_waiting_finaliser(run: RunFolder) -> bool:
     return bool(ids) and any(job.task_state is TaskState.QUEUED for job in ask_queue(ids))
 
 
-def _groups(tasks: Sequence[Task], grown: dict[str, dict[str, int]]) -> dict[Group, list[Task]]:
-    groups: dict[Group, list[Task]] = defaultdict(list)
-    for task in tasks:
-        groups[task.call, tuple(sorted(grown.get(task.id, {}).items()))].append(task)
-    return groups
+@dataclass(frozen=True)
+class _Round:
+    """One round of submitting.
+
+    Attributes:
+        run: The run.
+        settings: How it is submitted.
+        live: Task → its job that was in the queue before.
+        first: Number of the first submission of this round.
+    """
+
+    run: RunFolder
+    settings: SlurmSettings
+    live: dict[str, str]
+    first: int
+
+    def submitted(self) -> list[Submitted]:
+        """Return what was submitted so far, without the finaliser."""
+        found = submitted_since(self.run, self.first)
+        return [submitted for submitted in found if submitted.submission.purpose == "tasks"]
+
+    def jobs(self) -> list[str]:
+        """Return the ids of its jobs."""
+        return [job for submitted in self.submitted() for job in submitted.jobs.ids()]
+
+    def lacks_room(self, error: SchedulerError, submission: Submission) -> bool:
+        """Return whether a submission is refused since the queue is full."""
+        jobs = len(submission.elements) if submission.is_array else 1
+        return lacks_room(error, self.settings, jobs, _text(submission.options, "account") or None)
 
 
-def _arrays(tasks: Sequence[Task], settings: SlurmSettings) -> Iterator[list[tuple[Task, ...]]]:
-    """Yield arrays of jobs, each a tuple of tasks; an array is no longer than the cluster allows."""
-    each, longest = settings.tasks_per_job, settings.profile.max_array_size
-    elements = [tuple(tasks[start : start + each]) for start in range(0, len(tasks), each)]
-    for start in range(0, len(elements), longest):
-        yield elements[start : start + longest]
+def _hand_over(now: _Round, submission: Submission) -> Submitted:
+    """Submit, and return what was submitted; a submission that is refused leaves no trace.
 
-
-def _room(settings: SlurmSettings) -> int | None:
-    """Return how many jobs may be submitted now, without the finaliser; None where there is no limit.
+    Where each job is one of its own, those that the queue has no room for are left out.
 
     Raises:
-        SchedulerError: The queue is full already, or the scheduler does not answer.
+        SchedulerError: Slurm takes no job, or refuses one for another reason.
     """
-    limit = settings.profile.max_submit_jobs
-    if limit is None:
-        return None
-    queued = sum(job.task_state is not None for job in ask_queue(None))
-    room = limit - queued - 1
-    if room < 1:
-        raise SchedulerError(
-            f"the queue holds {queued} of your jobs, and {limit} are allowed",
-            mend="Wait until some have ended, then: fb resume RUN",
-        )
-    return room
+    submitted = write_submission(now.run, submission)
+    try:
+        submit_jobs(now.run, submitted, now.settings.max_parallel or now.settings.profile.max_parallel)
+    except SchedulerSilentError:
+        raise
+    except SchedulerError as error:
+        taken = len(submitted.jobs.ids())
+        if not taken:
+            shutil.rmtree(submitted.folder, ignore_errors=True)
+            raise
+        # Otherwise the rest would count as submitted, and the finaliser would leave it out.
+        submitted = write_submission(now.run, first_of(submission, taken))
+        if not now.lacks_room(error, submission):
+            raise
+    return submitted
+
+
+def _finalise(now: _Round) -> None:
+    """Submit a finaliser behind this round and what else is in the queue; it submits what has found no room.
+
+    Raises:
+        SchedulerError: There is room for one job only, or another reason to refuse it.
+    """
+    while True:
+        before = [*now.jobs(), *sorted(set(now.live.values()))]
+        submission = of_finaliser(now.settings, now.run.plan.experiment, next_number(now.run), before)
+        try:
+            _hand_over(now, submission)
+        except SchedulerError as error:
+            if not now.lacks_room(error, submission) or not _leave_out_last(now):
+                raise
+        else:
+            return
+
+
+def _leave_out_last(now: _Round) -> bool:
+    """Cancel the last job of this round, to make room; return False where it is the only one."""
+    found = now.submitted()
+    if sum(len(submitted.submission.elements) for submitted in found) < 2:
+        return False
+    last, jobs = found[-1], found[-1].jobs
+    rest = len(last.submission.elements) - 1
+    # First of all, so that its task counts as not submitted, and not as cancelled.
+    if rest:
+        write_submission(now.run, first_of(last.submission, rest))
+        last.note_jobs(jobs.model_copy(update={"single": {k: job for k, job in jobs.single.items() if k < rest}}))
+    else:
+        shutil.rmtree(last.folder, ignore_errors=True)
+    run_command(["scancel", jobs.job_of(rest)])
+    return True
 
 
 def _text(options: dict[str, Value], name: str) -> str:
