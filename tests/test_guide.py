@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.conftest import SHARED, missing
+from tests.conftest import missing, real_data_folder
 from tests.s3_servers import KEY_ID, SECRET, seaweedfs
 
 import flat_bug
@@ -173,9 +173,18 @@ class Login:
         )
 
 
-@pytest.fixture(scope="module")
+def real_source() -> Path | None:
+    """Return the folder of the real images of the session, or None where they are not present."""
+    folder = real_data_folder()
+    return folder if folder and all((folder / name).is_dir() for name in REAL) else None
+
+
+@pytest.fixture(scope="module", params=["real-images" if real_source() else "synthetic-images"])
 def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
-    """Log in where nothing is yet but the checkout, two trained models and a bucket of data."""
+    """Log in where nothing is yet but the checkout, two trained models and a bucket of data.
+
+    The name of each test says whether the images were real.
+    """
     if packages := missing_packages(SHAPE):
         missing(f"Slurm ({', '.join(packages)})")
     for program in ("zip", "unzip", "virtualenv"):
@@ -195,8 +204,8 @@ def login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
 
 def objects_of(folder: Path) -> dict[str, bytes]:
     """Return key → content of what lies in the bucket: real images where they are present."""
-    source, names = SHARED / "data" / "pre-pro", REAL
-    if not all((source / name).is_dir() for name in names):
+    source, names = real_source(), REAL
+    if source is None:
         source, names = folder / "synthetic", SYNTHETIC
         words = ["--images", "6", "--size", "640", "480", "--seed", "1", *(f"-d={name}" for name in names)]
         subprocess.run([Path(sys.executable).with_name("fb"), "data", "synth", "-o", source, *words], check=True)
@@ -293,7 +302,8 @@ def test_the_guides_session_word_for_word(prepared: Login) -> None:
     run = carry_out(prepared, COMPARE, output)
     check_complete(prepared, run)
     assert "Running jobs..." in run.logs()
-    assert re.search(r"^(job_output|fb_yolo)$", run.logs(), re.MULTILINE)
+    for name in ("env", "job_output", "fb_yolo"):
+        assert re.search(rf"^{name}$", run.logs(), re.MULTILINE), name
     assert (output / "slurm" / "setup.sh").read_text() == SETUP.read_text()
 
 
@@ -352,5 +362,6 @@ def test_a_setup_that_fails_on_the_node_is_named_as_such_and_the_report_still_co
     found = observe(run.folder).statuses
     assert [status.state for status in found] == [TaskState.FAILED] * 2
     assert {status.failure.kind for status in found if status.failure} == {"setup failed"}
-    assert {status.failure.what for status in found if status.failure}
+    assert all("the script of slurm_setup (exit code" in status.reason for status in found), found
+    assert "nothing.zip" in run.logs()
     assert (run.folder.path / "report" / "report.html").exists()
