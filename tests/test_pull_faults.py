@@ -1,5 +1,6 @@
 """Whatever breaks while pulling: nothing half-written or wrong, what is complete kept, and no secret told."""
 
+import hashlib
 import json
 import os
 import re
@@ -29,7 +30,8 @@ from flat_bug.datasets.pull import pull
 from flat_bug.datasets.pull_keys import STATE_FOLDER
 from flat_bug.datasets.s3 import Bucket
 from flat_bug.datasets.s3_access import Access, Credentials
-from flat_bug.errors import MissingPartError
+from flat_bug.datasets.s3_request import SECONDS_TO_ANSWER
+from flat_bug.errors import ConfigError, MissingPartError
 
 FB = Path(sys.executable).with_name("fb")
 TOKEN = "t0ken/of+a=session"  # noqa: S105 - of a server that lives for one test
@@ -95,6 +97,69 @@ def test_a_flipped_byte_in_an_object_in_parts_is_refused(part_size: int, server:
         pulled = pull("s3://parts/pre", folder, access_to(proxy.endpoint))
     assert [failure.key for failure in pulled.failed] == ["pre/x"]
     assert files_in(folder) == {}
+
+
+def of_unknown_part_size(data: bytes) -> bytes:
+    """Change an answer into that of a server which does not know of part numbers."""
+    return data.replace(b"Content-Length: 6000000\r", b"Content-Length: 13000000\r")
+
+
+@pytest.mark.parametrize("flips", [0, 1])
+def test_an_object_in_parts_of_unknown_size_is_fetched_until_it_was_the_same_twice(
+    flips: int, server: Server, folder: Path
+) -> None:
+    server.put("parts", {})
+    server.put_in_parts("parts", "pre/x", b"x" * 13_000_000, 6_000_000)
+    flipped = flip(b"x" * 50, times=flips)
+    with Proxy(server.endpoint, lambda data: flipped(of_unknown_part_size(data))) as proxy:
+        pulled = pull("s3://parts/pre", folder, access_to(proxy.endpoint))
+    assert files_in(folder) == {"x": b"x" * 13_000_000}
+    assert json.loads(pulled.manifest.read_text())["files"]["x"]["checked"] == "fetched twice"
+    # A server that knows nothing else of it did have a digest.
+    assert pulled.by_size == 0
+
+
+def test_a_server_that_is_too_busy_to_say_its_digest_does_not_pass_for_one_without(
+    server: Server, folder: Path
+) -> None:
+    server.put("parts", {})
+    server.put_in_parts("parts", "pre/x", b"x" * 13_000_000, 6_000_000)
+    left = threading.Semaphore(4)
+
+    def busy(data: bytes) -> bytes:
+        if b"Content-Length: 6000000\r" in data and left.acquire(blocking=False):
+            return data.replace(b"HTTP/1.1 206 Partial Content", b"HTTP/1.1 503 Busy").replace(b"200 OK", b"503 Busy")
+        return data
+
+    with Proxy(server.endpoint, busy) as proxy:
+        pulled = pull("s3://parts/pre", folder, access_to(proxy.endpoint))
+    assert not left.acquire(blocking=False)
+    assert json.loads(pulled.manifest.read_text())["files"]["x"]["checked"] == "md5 of parts"
+
+
+@pytest.mark.parametrize(("damage", "repaired"), [(b"k" * 100_000, 0), (b"k" * 99_999 + b"z", 1)])
+def test_verifying_does_not_trust_what_was_checked_by_its_size_only(
+    damage: bytes, repaired: int, server: Server, folder: Path
+) -> None:
+    def opaque(data: bytes) -> bytes:
+        return re.sub(rb"[0-9a-f]{32}(?=&#34;|&quot;|\")", b"f" * 31 + b"-", data)
+
+    server.put("opaque", {"pre/k.jpg": b"k" * 100_000})
+    with Proxy(server.endpoint, opaque) as proxy:
+        pulled = pull("s3://opaque/pre", folder, access_to(proxy.endpoint))
+        assert pulled.by_size == 1
+        # As if it had been damaged on the way, with nothing to tell it by.
+        document = json.loads(pulled.manifest.read_text())
+        stamp = (folder / "k.jpg").stat().st_mtime_ns
+        (folder / "k.jpg").write_bytes(damage)
+        os.utime(folder / "k.jpg", ns=(stamp, stamp))
+        document["files"]["k.jpg"]["sha256"] = hashlib.sha256(damage).hexdigest()
+        pulled.manifest.write_text(json.dumps(document))
+        assert pull("s3://opaque/pre", folder, access_to(proxy.endpoint)).fetched == 0
+        again = pull("s3://opaque/pre", folder, access_to(proxy.endpoint), verify=True)
+    assert (again.repaired, again.by_size) == (repaired, 0)
+    assert files_in(folder) == {"k.jpg": b"k" * 100_000}
+    assert json.loads(again.manifest.read_text())["files"]["k.jpg"]["checked"] == "fetched twice"
 
 
 def test_a_body_that_is_shorter_than_it_should_be_is_refused(server: Server, folder: Path) -> None:
@@ -362,3 +427,57 @@ def test_no_secret_is_in_anything_that_is_written(server: Server, folder: Path) 
     state = b"".join(path.read_bytes() for path in (folder / STATE_FOLDER).rglob("*") if path.is_file())
     assert SECRET.encode() not in state
     assert KEY_ID.encode() not in state
+
+
+def test_a_token_that_expires_half_way_ends_the_pull_and_keeps_what_is_complete(server: Server, folder: Path) -> None:
+    refusal = b"<Error><Code>ExpiredToken</Code></Error>"
+    answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%s" % (len(refusal), refusal)
+    refused = threading.Semaphore(20)
+
+    def expire(data: bytes) -> bytes:
+        if re.search(rb"[K-T]{4}", data[-4:]) is None:
+            return data
+        return answer if data.startswith(b"HTTP") and refused.acquire(blocking=False) else b""
+
+    with Proxy(server.endpoint, expire) as proxy, pytest.raises(ConfigError, match="token has expired") as raised:
+        pull("s3://bucket/pre", folder, access_to(proxy.endpoint), jobs=1)
+    assert "what is complete is kept" in raised.value.mend
+    assert sorted(files_in(folder)) == sorted(OBJECTS)[:10]
+    # Those that follow are not asked for.
+    assert all(refused.acquire(blocking=False) for _ in range(19))
+    assert pull("s3://bucket/pre", folder, access_to(server.endpoint)).fetched == 10
+
+
+def test_of_very_many_failed_rows_some_are_printed(
+    server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    server.put("bad", {f"pre/{STATE_FOLDER}/{number}": b"x" for number in range(33)})
+    words = ["data", "pull", "s3://bad/pre", str(folder), "--endpoint-url", server.endpoint]
+    assert run(build_app(words), words) == 1
+    rows = capsys.readouterr().err.splitlines()
+    assert len(rows) == 21
+    assert rows[-1] == "fb: and 13 more files; --json names them all"
+
+
+def test_ctrl_c_does_not_wait_for_connections_on_which_nothing_comes(server: Server, folder: Path) -> None:
+    ended, silent = threading.Event(), threading.Event()
+
+    def stall(data: bytes) -> bytes:
+        if b"KKKK" in data:
+            silent.set()
+            ended.wait()
+        return data
+
+    with Proxy(server.endpoint, stall) as proxy:
+        process = start(pull_command(proxy.endpoint, folder, "-j", "1"))
+        assert silent.wait(60)
+        process.send_signal(signal.SIGINT)
+        # The connection would be given up later only.
+        _, err = process.communicate(timeout=SECONDS_TO_ANSWER - 10)
+        ended.set()
+    assert process.returncode == 130
+    assert "Waiting for connections on which nothing comes" in err
+    assert len(files_in(folder)) == 10
+    assert pull("s3://bucket/pre", folder, access_to(server.endpoint)).fetched == 10

@@ -135,8 +135,10 @@ def _print_notes(pulled: Pulled, *, dry_run: bool) -> None:
 
 
 def _print_failures(pulled: Pulled) -> None:
-    for failure in pulled.failed:
+    for failure in pulled.failed[:MOST_ROWS]:
         print_lines([f"{shown(failure.key)}: {shown(failure.reason)}"])
+    if len(pulled.failed) > MOST_ROWS:
+        print_lines([f"and {len(pulled.failed) - MOST_ROWS} more files; --json names them all"])
     if pulled.unreachable:
         print_lines(
             [

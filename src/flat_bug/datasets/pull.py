@@ -4,12 +4,13 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from flat_bug.datasets.pull_crew import Crew
 from flat_bug.datasets.pull_fetch import Fetched, Fetcher, OnBytes, StoppedError
 from flat_bug.datasets.pull_keys import Refusal, choose_paths
 from flat_bug.datasets.pull_plan import Folder, PullPlan, Step, Why, make_plan
@@ -96,7 +97,7 @@ def pull(
 
     Raises:
         UsageError: The source is no address, or the folder was pulled from elsewhere.
-        ConfigError: The credentials are not accepted.
+        ConfigError: The credentials are not accepted, or no longer.
         DatasetError: There is no such bucket, or nothing in it.
         MissingPartError: The server cannot be reached, or there is not enough space.
         OutputError: The folder cannot be written to.
@@ -105,11 +106,11 @@ def pull(
     start = time.monotonic()
     place = Source.parse(source)
     bucket = Bucket(place.bucket, access)
-    # The manifest is read while the server lists.
+    # The manifest is read while the server lists. The server is asked here, where Ctrl-C need not wait for its answer.
     with ThreadPoolExecutor(1) as pool:
-        listing = pool.submit(_list, bucket, place, allow_empty=allow_empty)
-        state = PullState(folder, str(place), access.endpoint)
-        objects, prefix = listing.result()
+        reading = pool.submit(PullState, folder, str(place), access.endpoint)
+        objects, prefix = _list(bucket, place, allow_empty=allow_empty)
+        state = reading.result()
     wanted, refused = choose_paths(objects, prefix)
     listed = {remote.key.removeprefix(prefix) for remote in objects}
     if folder.exists() and not folder.is_dir():
@@ -217,19 +218,18 @@ class _Work:
         if not steps:
             return
         size = sum(step.wanted.remote.size for step in steps)
-        with transferring(what, size, len(steps)) as add, ThreadPoolExecutor(self._jobs) as pool:
-            futures = {pool.submit(call, step, lambda more: add(more, 0)): step for step in steps}
+        with transferring(what, size, len(steps)) as add:
+            crew = Crew(steps, lambda step: call(step, lambda more: add(more, 0)), self._jobs)
             try:
-                for future in as_completed(futures):
-                    step = futures.pop(future)
+                for step, future in crew.done():
                     result = self._settle(step, future)
                     add(0, 1)
                     if result is not None:
                         yield step, result
             except BaseException:
-                # Leaving the pool waits for its threads, which end at the next chunk.
+                # Its threads end at the next chunk.
                 self._fetcher.stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
+                crew.leave()
                 raise
 
     def _settle(self, step: Step, future: Future[Result]) -> Result | None:

@@ -3,16 +3,15 @@
 import os
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flat_bug.datasets.pull_plan import Folder, Step
+from flat_bug.datasets.pull_plan import Folder, Step, Why
 from flat_bug.datasets.pull_state import Entry, PullState
 from flat_bug.datasets.s3 import CHUNK, Bucket, RemoteObject, TransferError
 from flat_bug.datasets.s3_digests import Checked, Digests, Verdict, judge, parts_of
-from flat_bug.errors import DatasetError, MissingPartError
+from flat_bug.errors import ConfigError, DatasetError, MissingPartError
 
 ATTEMPTS = 3
 SECONDS_BEFORE_AGAIN = 0.5
@@ -60,10 +59,11 @@ class Fetcher:
         """Return whether the file that is there has the bytes of the object; if so, that is noted.
 
         Raises:
+            ConfigError: The credentials are no longer accepted.
             DatasetError: The file cannot be read.
             StoppedError: The work was ended.
         """
-        path, remote, entry = step.wanted.path, step.wanted.remote, step.entry
+        path, remote = step.wanted.path, step.wanted.remote
         file = self._folder.root / path
         try:
             found = file.stat()
@@ -71,26 +71,42 @@ class Fetcher:
                 on_bytes(remote.size)
                 return False
             digests = self._take(_chunks(file), remote, on_bytes)
+            checked = self._compared(step, digests, file)
         except FileNotFoundError:
             on_bytes(remote.size)  # a link to nothing
             return False
+        except TransferError:
+            # Whether the server still answers decides about fetching, too, and that is tried more than once.
+            self._leave_if_unreachable()
+            checked = None
         except OSError as error:
             raise DatasetError(f"{file} cannot be read: {error.strerror or error}") from error
-        if entry is not None and entry.is_of(remote):
-            checked = entry.checked if digests.sha256 == entry.sha256 else None
-        else:
-            checked = self._verdict(digests, remote, file).checked
-            # Equal size alone is no reason to take a file for an object from which it was not pulled.
-            checked = None if checked is Checked.SIZE else checked
         if checked is None:
             return False
         self._note(path, remote, digests.sha256, checked, file.lstat())
         return True
 
+    def _compared(self, step: Step, digests: Digests, file: Path) -> Checked | None:
+        """Return by what the file that is there has the bytes of the object, or None if it has others."""
+        entry, remote = step.entry, step.wanted.remote
+        known = entry if entry and entry.is_of(remote) else None
+        if known:
+            if digests.sha256 != known.sha256:
+                return None
+            if not (step.why is Why.VERIFY and known.checked is Checked.SIZE):
+                return known.checked
+        verdict = self._verdict(digests, remote, file)
+        if verdict.checked is Checked.SIZE:
+            # Equal size alone is no reason to take a file for an object from which it was not pulled, and no digest
+            # that would last: who wants to verify what was pulled has it fetched once more.
+            return self._fetched_again(remote, digests.sha256) if known else None
+        return verdict.checked
+
     def fetch(self, step: Step, on_bytes: OnBytes) -> Fetched:
         """Fetch an object into its file.
 
         Raises:
+            ConfigError: The credentials are no longer accepted.
             DatasetError: The object cannot be fetched, or its bytes are not right.
             OSError: The file cannot be written.
             StoppedError: The work was ended, or the server is gone.
@@ -101,7 +117,7 @@ class Fetcher:
                 raise StoppedError
             temporary = self._state.temporary()
             try:
-                verdict = self._download(remote, temporary, on_bytes)
+                verdict = self._download(step, remote, temporary, on_bytes)
                 if verdict.checked is not None:
                     return self._place(step, remote, temporary, verdict)
                 problem = "its bytes are not those that the bucket has a digest of"
@@ -109,14 +125,29 @@ class Fetcher:
             except TransferError as error:
                 problem = error.what
                 self._leave_if_unreachable()
+            except ConfigError:
+                self.stopped.set()  # every other object would be refused too
+                raise
             finally:
                 temporary.unlink(missing_ok=True)
         raise DatasetError(f"{problem}, {ATTEMPTS} times")
 
-    def _download(self, remote: RemoteObject, temporary: Path, on_bytes: OnBytes) -> Verdict:
+    def _download(self, step: Step, remote: RemoteObject, temporary: Path, on_bytes: OnBytes) -> Verdict:
         with temporary.open("wb") as stream:
             digests = self._take(_written(self._bucket.read(remote.key), stream.write), remote, on_bytes)
-        return self._verdict(digests, remote, temporary)
+        verdict = self._verdict(digests, remote, temporary)
+        # In parts there is a digest, and nobody knows of which parts; and who verifies wants more than the size.
+        if verdict.checked is Checked.SIZE and (parts_of(remote.etag) or step.why is Why.VERIFY):
+            checked = self._fetched_again(remote, verdict.sha256)
+            if checked is None:
+                raise TransferError("its bytes were others when they were fetched once more")
+            return Verdict(checked, verdict.sha256)
+        return verdict
+
+    def _fetched_again(self, remote: RemoteObject, sha256: str) -> Checked | None:
+        """Fetch an object once more, into nothing, and return whether it has the bytes that it had before."""
+        again = self._take(self._bucket.read(remote.key), remote, lambda _: None)
+        return Checked.TWICE if again.sha256 == sha256 else None
 
     def _take(self, content: Iterator[bytes], remote: RemoteObject, on_bytes: OnBytes) -> Digests:
         """Take in all bytes, or as many as show that there are too many."""
@@ -150,6 +181,8 @@ class Fetcher:
     def _place(self, step: Step, remote: RemoteObject, temporary: Path, verdict: Verdict) -> Fetched:
         path = step.wanted.path
         target = self._folder.root / path
+        if self.stopped.is_set():
+            raise StoppedError  # nobody may wait for this thread any more
         modified = int(remote.modified * 1e9)
         os.utime(temporary, ns=(modified, modified))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -195,12 +228,12 @@ class Fetcher:
     def _leave_if_unreachable(self) -> None:
         # One thread asks; the others wait for its answer instead of asking too.
         with self._probing:
-            if not self.unreachable.is_set() and not self._bucket.reachable():
-                time.sleep(SECONDS_BEFORE_AGAIN)
-                if not self._bucket.reachable():
+            if not self.stopped.is_set() and not self._bucket.reachable():
+                self.stopped.wait(SECONDS_BEFORE_AGAIN)
+                if not self.stopped.is_set() and not self._bucket.reachable():
                     self.unreachable.set()
-        if self.unreachable.is_set():
-            self.stopped.set()
+                    self.stopped.set()
+        if self.stopped.is_set():
             raise StoppedError
 
 

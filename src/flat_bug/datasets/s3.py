@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
 
 from flat_bug.datasets.s3_access import Access, Credentials
-from flat_bug.datasets.s3_request import Answer, Asker
+from flat_bug.datasets.s3_request import BUSY, SECONDS_TO_ANSWER, Answer, Asker
 from flat_bug.errors import ConfigError, DatasetError, FlatBugError, MissingPartError, UsageError
 
 if TYPE_CHECKING:
@@ -129,17 +129,22 @@ class Bucket:
             MissingPartError: The server cannot be reached.
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+        following: dict[str, str] = {}
         while True:
-            answer = self._asker.ask("GET", f"/{self.name}", query)
+            answer = self._asker.ask("GET", f"/{self.name}", query | following)
             if answer.status != 200:
                 self._refuse(answer)
-            objects, token = self._read_listing(answer.body)
+            objects, token, truncated = self._read_listing(answer.body)
             yield from objects
-            if not token:
+            if not truncated:
                 return
-            if token == query.get("continuation-token"):
+            if not token and not objects:
+                raise DatasetError("the server's listing of the bucket breaks off", where=self.access.endpoint)
+            # Servers that know only the first form of listing give no token: the next page begins after the last key.
+            after = {"continuation-token": token} if token else {"marker": objects[-1].key}
+            if after == following:
                 raise DatasetError("the server lists the same page again and again", where=self.access.endpoint)
-            query["continuation-token"] = token
+            following = after
 
     def find(self, key: str) -> RemoteObject | None:
         """Return the object of exactly this name."""
@@ -150,6 +155,7 @@ class Bucket:
 
         Raises:
             TransferError: The connection broke, or the server is busy.
+            ConfigError: The credentials are no longer accepted, whichever object is asked for.
             DatasetError: It cannot be read, however often it is tried.
         """
         import obstore  # noqa: PLC0415 - `fb --help` has no time for it
@@ -164,22 +170,29 @@ class Bucket:
             raise _cannot_read(error, self.access) from None
 
     def facts(self, key: str, *, parts: bool) -> Facts:
-        """Return what the server knows of an object beyond the listing; nothing is known where it does not answer.
+        """Return what the server knows of an object beyond the listing.
 
         Args:
             key: Name of the object.
             parts: Whether it was uploaded in parts.
+
+        Raises:
+            TransferError: The server does not say what it knows.
         """
         path = f"/{self.name}/{key}"
         try:
             whole = self._asker.ask("HEAD", path, headers={"x-amz-checksum-mode": "ENABLED"})
             first = self._asker.ask("HEAD", path, {"partNumber": "1"}) if parts else None
         except MissingPartError:
-            return Facts("", "", None, encrypted=False)
+            raise TransferError("the server does not say what digest it has") from None
+        # No server has to know of part numbers; but one that is busy may know more than it says now.
+        for answer in (whole, first):
+            if answer and answer.status != 200 and (answer is whole or answer.status in BUSY):
+                raise TransferError(f"the server does not say what digest it has ({answer.status})")
         encryption = whole.headers.get("x-amz-server-side-encryption", "")
         length = first.headers.get("Content-Length", "") if first and first.status in (200, 206) else ""
         return Facts(
-            sha256=whole.headers.get("x-amz-checksum-sha256", "") if whole.status == 200 else "",
+            sha256=whole.headers.get("x-amz-checksum-sha256", ""),
             md5=whole.headers.get("x-amz-meta-md5chksum", ""),
             part_size=int(length) if length.isdecimal() and int(length) else None,
             encrypted=encryption.startswith("aws:kms")
@@ -194,7 +207,8 @@ class Bucket:
             return False
         return True
 
-    def _read_listing(self, body: bytes) -> tuple[list[RemoteObject], str]:
+    def _read_listing(self, body: bytes) -> tuple[list[RemoteObject], str, bool]:
+        """Return the objects of a page, what the server calls the next one, and whether there is a next one."""
         broken = DatasetError("the server's answer is no listing of a bucket", where=self.access.endpoint)
         # Entities are how XML is made to blow up; no listing has them.
         if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
@@ -207,7 +221,7 @@ class Bucket:
             raise broken from error
         if not tree.tag.endswith("ListBucketResult"):
             raise broken
-        return objects, _text(tree, "NextContinuationToken") if _text(tree, "IsTruncated") == "true" else ""
+        return objects, _text(tree, "NextContinuationToken"), _text(tree, "IsTruncated") == "true"
 
     def _refuse(self, answer: Answer) -> NoReturn:
         """Raise what a status other than success means for the whole bucket."""
@@ -236,9 +250,9 @@ def _open_store(name: str, access: Access) -> "S3Store":
 
     options: ClientConfig = {
         "allow_http": access.endpoint.startswith("http://"),
-        # A large object may take hours; a connection on which nothing comes is given up after a minute.
+        # A large object may take hours; a connection on which nothing comes is given up sooner.
         "timeout": "1 day",
-        "read_timeout": "60 s",
+        "read_timeout": f"{SECONDS_TO_ANSWER:.0f} s",
         "connect_timeout": "10 s",
     }
     if access.ca_bundle is not None:
@@ -275,12 +289,15 @@ def _provider(credentials: Credentials) -> "S3CredentialProvider":
     return provide
 
 
-def _cannot_read(error: Exception, access: Access) -> DatasetError:
+def _cannot_read(error: Exception, access: Access) -> FlatBugError:
     """Return what obstore's message says in a few words."""
     text = str(error)
     status = re.search(r"status code: (\d{3})", text)
     if status is not None:
-        said = REASONS.get(_code_of(text.encode()), "the server does not give it")
+        code = _code_of(text.encode())
+        said = REASONS.get(code, "the server does not give it")
+        if code in FOR_ALL:
+            return ConfigError(f"{said} ({status[1]})", where=_asked_of(access), mend=FOR_ALL[code])
         again = status[1] in ("408", "429") or status[1].startswith("5")
         return (TransferError if again else DatasetError)(f"{said} ({status[1]})")
     if "Content-Range header" in text or "kind: Body" in text or "kind: Decode" in text:
@@ -298,22 +315,25 @@ REASONS = {
     "InvalidToken": "the session token is not valid",
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
 }
+_GO_ON = "run the same command again; what is complete is kept."
+FOR_ALL = {
+    "ExpiredToken": f"Get new credentials and {_GO_ON}",
+    "InvalidToken": f"Get new credentials and {_GO_ON}",
+    "RequestTimeTooSkewed": f"Set the clock and {_GO_ON}",
+}
+"""What is refused for one object is then refused for every other one too, and what to do about it."""
 
 
 def _error_of(bucket: str, answer: Answer, access: Access) -> FlatBugError:
     code = _code_of(answer.body)
-    where = (
-        f"{access.endpoint}/{bucket}, with the credentials of {access.source}"
-        if access.credentials
-        else access.endpoint
-    )
+    where = _asked_of(access, f"/{bucket}")
     region = answer.headers.get("x-amz-bucket-region")
     if answer.status in (301, 307, 308) or (code == "AuthorizationHeaderMalformed" and region):
         mend = f"Give --region {region}" if region else "Give its --endpoint-url and --region."
         return UsageError(f"the bucket {bucket!r} is at another endpoint or in another region", where=where, mend=mend)
     if answer.status in (401, 403) or code in REASONS:
         reason = REASONS.get(code, "the credentials are not accepted")
-        mend = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a --profile."
+        mend = FOR_ALL.get(code, "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a --profile.")
         if access.credentials is None:
             reason, mend = "the bucket is not public", "Leave --anonymous out, and give credentials."
         return ConfigError(f"{reason} ({answer.status})", where=where, mend=mend)
@@ -325,6 +345,10 @@ def _error_of(bucket: str, answer: Answer, access: Access) -> FlatBugError:
     return MissingPartError(
         f"the server does not list the bucket {bucket!r} (status {answer.status}{said})", where=access.endpoint
     )
+
+
+def _asked_of(access: Access, bucket: str = "") -> str:
+    return access.endpoint + (f"{bucket}, with the credentials of {access.source}" if access.credentials else "")
 
 
 def _code_of(body: bytes) -> str:

@@ -28,6 +28,7 @@ class Checked(StrEnum):
     MD5 = "md5"
     PARTS = "md5 of parts"
     SHA256 = "sha256"
+    TWICE = "fetched twice"
     SIZE = "size"
 
 

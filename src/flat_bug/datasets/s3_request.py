@@ -20,6 +20,8 @@ from flat_bug.errors import ConfigError, MissingPartError
 
 ATTEMPTS = 4
 SECONDS_TO_ANSWER = 30.0
+BUSY = (429, 500, 502, 503, 504)
+"""Status of an answer that may be another one in a moment."""
 LARGEST_ANSWER = 64 * 2**20
 NOTHING = hashlib.sha256(b"").hexdigest()
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -91,7 +93,7 @@ class Asker:
                 if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
                     break
                 continue
-            if answer.status not in (429, 500, 502, 503, 504) or attempt == attempts - 1:
+            if answer.status not in BUSY or attempt == attempts - 1:
                 return answer
         raise MissingPartError(
             f"the server cannot be reached: {self.access.hide(problem)}",
@@ -107,15 +109,27 @@ class Asker:
         request = urllib.request.Request(url, method=method, headers=signed)  # noqa: S310 - http(s), checked by Access
         try:
             with self._opener.open(request, timeout=SECONDS_TO_ANSWER) as response:
-                return Answer(response.status, response.headers, response.read(LARGEST_ANSWER))
+                return Answer(response.status, response.headers, _body(method, response))
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(error.code, error.headers, error.read(LARGEST_ANSWER))
+                return Answer(error.code, error.headers, _body(method, error))
+
+
+def _body(method: str, response: http.client.HTTPResponse | urllib.error.HTTPError) -> bytes:
+    """Return an answer's body, whole: with a limit Python itself does not complain of one that was cut off."""
+    body = response.read(LARGEST_ANSWER)
+    length = response.headers.get("Content-Length", "")
+    missing = min(int(length), LARGEST_ANSWER) - len(body) if length.isdecimal() and method != "HEAD" else 0
+    if missing > 0:
+        raise http.client.IncompleteRead(body, missing)
+    return body
 
 
 def canonical_query(query: Mapping[str, str]) -> str:
     """Return names and values in the order and encoding in which they are signed."""
-    return "&".join(f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in sorted(query.items()))
+    # A key that is not UTF-8 may be where the next page begins.
+    pairs = ((name, quote(value, safe="~", errors="surrogateescape")) for name, value in sorted(query.items()))
+    return "&".join(f"{quote(name, safe='~')}={value}" for name, value in pairs)
 
 
 def sign(method: str, url: str, headers: Mapping[str, str], access: Access, now: datetime) -> dict[str, str]:
@@ -168,6 +182,8 @@ def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", error)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({reason.verify_message})"
+    if isinstance(reason, http.client.IncompleteRead):
+        return "its answers break off"
     if isinstance(reason, TimeoutError):
         return "it does not answer in time"
     if isinstance(reason, OSError):
