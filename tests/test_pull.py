@@ -340,6 +340,39 @@ def test_a_folder_of_another_source_is_left_alone(put: Put, folder: Path, access
     assert files_in(folder) == OBJECTS
 
 
+def test_a_path_that_cannot_be_looked_at_is_a_failed_row(put: Put, tmp_path: Path, access: Access) -> None:
+    # Root may look at everything, but even for root a path is too long at some point.
+    folder = tmp_path.joinpath(*["f" * 200] * 16)
+    key = "/".join(["k" * 190] * 5)
+    pulled = pull(put({"a.jpg": b"a", key: b"far"}), folder, access)
+    assert "cannot be looked at: File name too long" in pulled.failed[0].reason
+    assert files_in(folder) == {"a.jpg": b"a"}
+
+
+def test_a_folder_that_may_not_be_entered_is_a_failed_row_for_each_file(put: Put, folder: Path, access: Access) -> None:
+    source = put(OBJECTS)
+    pull(source, folder, access)
+    (folder / "moths").chmod(0)
+    try:
+        if os.access(folder / "moths" / "a.jpg", os.F_OK):
+            pytest.skip("whoever runs this may enter every folder")
+        pulled = pull(source, folder, access)
+    finally:
+        (folder / "moths").chmod(0o755)
+    assert len(pulled.failed) == 3
+    assert all("cannot be looked at: Permission denied" in failure.reason for failure in pulled.failed)
+    assert pulled.fetched == 0
+
+
+def test_a_state_that_cannot_be_written_is_told(put: Put, folder: Path, access: Access) -> None:
+    source = put(OBJECTS)
+    pull(source, folder, access)
+    (folder / STATE_FOLDER / "tmp").write_bytes(b"in the way of temporary files")
+    with pytest.raises(OutputError, match="cannot write") as raised:
+        pull(source, folder, access)
+    assert raised.value.where == str(folder / STATE_FOLDER / "tmp")
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [

@@ -31,7 +31,7 @@ from flat_bug.datasets.pull_keys import STATE_FOLDER
 from flat_bug.datasets.s3 import Bucket
 from flat_bug.datasets.s3_access import Access, Credentials
 from flat_bug.datasets.s3_request import SECONDS_TO_ANSWER
-from flat_bug.errors import ConfigError, MissingPartError
+from flat_bug.errors import ConfigError, MissingPartError, UsageError
 
 FB = Path(sys.executable).with_name("fb")
 TOKEN = "t0ken/of+a=session"  # noqa: S105 - of a server that lives for one test
@@ -244,6 +244,12 @@ def test_after_kill_9_at_any_moment_the_next_run_fetches_only_what_is_missing(
         process.communicate()
     complete = files_in(folder)
     assert all(content == OBJECTS[name] for name, content in complete.items())
+    if complete:
+        # What another source does not have is none of its business.
+        server.put("other", {"x": b"x"})
+        with pytest.raises(UsageError, match="was pulled from s3://bucket/pre/"):
+            pull("s3://other", folder, access_to(server.endpoint), delete=True)
+        assert files_in(folder) == complete
     (folder / STATE_FOLDER / "tmp").mkdir(parents=True, exist_ok=True)
     (folder / STATE_FOLDER / "tmp" / "left").write_bytes(b"half")
     pulled = pull("s3://bucket/pre", folder, access_to(server.endpoint))

@@ -113,8 +113,11 @@ def pull(
         state = reading.result()
     wanted, refused = choose_paths(objects, prefix)
     listed = {remote.key.removeprefix(prefix) for remote in objects}
-    if folder.exists() and not folder.is_dir():
-        raise OutputError("the output is a file", where=folder, mend="Choose a folder.")
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError("the output is a file", where=folder, mend="Choose a folder.")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     if dry_run:
         plan = make_plan(wanted, refused, Folder(folder), state.files, verify=verify)
         pulled = Pulled(str(place), folder, state.manifest_path, plan, failed=list(plan.refused))

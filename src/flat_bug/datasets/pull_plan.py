@@ -69,8 +69,7 @@ class Folder:
 
     def look(self, path: str) -> tuple[str, os.stat_result | None]:
         """Return why a file cannot be written at ``path``, or nothing when it can, and what is there."""
-        problem = self._problem_of_folder(path.rpartition("/")[0])
-        found = self.find(path) if not problem else None
+        problem, found = self._find_below(path)
         if found is not None and not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
             problem = f"{self.root / path} is there and is no file"
         return problem, found
@@ -82,10 +81,17 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def _find_below(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Return why what is at ``path`` cannot be looked at, or nothing when it can, and what is there."""
+        problem = self._problem_of_folder(path.rpartition("/")[0])
+        try:
+            return problem, self.find(path) if not problem else None
+        except OSError as error:
+            return f"{self.root / path} cannot be looked at: {error.strerror or error}", None
+
     def _problem_of_folder(self, path: str) -> str:
         if path not in self._problems:
-            problem = self._problem_of_folder(path.rpartition("/")[0])
-            found = self.find(path) if not problem else None
+            problem, found = self._find_below(path)
             if found is not None and not stat.S_ISDIR(found.st_mode):
                 kind = "a link, and links are not followed" if stat.S_ISLNK(found.st_mode) else "a file, not a folder"
                 problem = f"{self.root / path} is {kind}"

@@ -19,7 +19,7 @@ from flat_bug.datasets.pull_keys import STATE_FOLDER, why_unsafe
 from flat_bug.datasets.s3 import RemoteObject
 from flat_bug.datasets.s3_digests import Checked
 from flat_bug.errors import OutputError, UsageError
-from flat_bug.files import cannot_write, write_text
+from flat_bug.files import cannot_write, remove, write_text
 from flat_bug.locks import hold
 
 FORMAT = 1
@@ -97,6 +97,8 @@ class PullState:
     def working(self) -> Iterator[Self]:
         """Keep other pulls out of the folder, clear what a killed one left, and write the manifest at the end.
 
+        A first pull writes one at its beginning too: even if it is killed, the folder is known to belong to its source.
+
         Raises:
             RunError: Another process pulls into this folder.
             OutputError: The folder cannot be written to, or its state is elsewhere.
@@ -110,6 +112,8 @@ class PullState:
         with hold(self.root / "lock", f"the folder {self._folder}"):
             # What another pull has finished in the meantime.
             self._load()
+            if not self.manifest_path.exists():
+                self._write_manifest()
             try:
                 with self._holding_temporary_files():
                     yield self
@@ -123,7 +127,10 @@ class PullState:
     @contextmanager
     def _holding_temporary_files(self) -> Iterator[None]:
         shutil.rmtree(self._temporary, ignore_errors=True)
-        self._temporary.mkdir(exist_ok=True)
+        try:
+            self._temporary.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self._temporary, error) from error
         try:
             yield
         finally:
@@ -211,15 +218,16 @@ class PullState:
         return lines
 
     def _finish(self) -> None:
-        if self._changed or not self.manifest_path.exists():
-            head = json.dumps({"format": FORMAT, "source": self._source, "endpoint": self._endpoint}, indent=1)
-            # A file to a line, so that `diff` and `grep` are of use.
-            rows = [
-                f"  {json.dumps(path)}: {json.dumps(entry._asdict())}" for path, entry in sorted(self.files.items())
-            ]
-            body = "{\n" + ",\n".join(rows) + "\n }" if rows else "{}"
-            write_text(self.manifest_path, head.removesuffix("\n}") + f',\n "files": {body}\n}}\n')
-        self._journal_path.unlink(missing_ok=True)
+        if self._changed:
+            self._write_manifest()
+        remove([self._journal_path])
+
+    def _write_manifest(self) -> None:
+        head = json.dumps({"format": FORMAT, "source": self._source, "endpoint": self._endpoint}, indent=1)
+        # A file to a line, so that `diff` and `grep` are of use.
+        rows = [f"  {json.dumps(path)}: {json.dumps(entry._asdict())}" for path, entry in sorted(self.files.items())]
+        body = "{\n" + ",\n".join(rows) + "\n }" if rows else "{}"
+        write_text(self.manifest_path, head.removesuffix("\n}") + f',\n "files": {body}\n}}\n')
 
 
 def _stamp_of(path: Path) -> tuple[int, ...]:
