@@ -39,14 +39,17 @@ FUNCTIONS = '''
         return found
 
     def work(args, folder):
-        """Say where it runs, wait while a file is there, die once if that is wanted, and leave a file."""
+        """Say where it runs, wait while a file is there, meet the fate that is wanted, and leave a file."""
         print("node", os.environ.get("SLURMD_NODENAME"), "folder", os.environ.get("SLURM_TMPDIR"), flush=True)
         (folder / "begun").touch()
         while args.get("while") and Path(args["while"]).exists():
             time.sleep(0.05)
-        if folder.name == "attempt-1" and args.get("kill"):
+        if args.get("kill") and (folder.name == "attempt-1" or args["always"]):
             for process in reversed(parents(args["kill"])):
                 os.kill(process, signal.SIGKILL)
+            time.sleep(60)
+        if folder.name == "attempt-1" and args.get("allocate"):
+            taken = bytearray(b"x") * (args["allocate"] << 20)
             time.sleep(60)
         if folder.name == "attempt-1" and args.get("full"):
             Path(os.path.expandvars(args["full"]), "large").write_bytes(bytes(4 << 20))
@@ -172,12 +175,26 @@ def task(
     *,
     hold: Path | None = None,
     kill: str = "",
+    always: bool = False,
+    allocate: int = 0,
     full: str = "",
     after: tuple[str, ...] = (),
     stage: tuple[Stage, ...] = (),
 ) -> Task:
-    """Return a task that waits while ``hold`` exists."""
-    args = {"while": str(hold) if hold else "", "kill": kill, "full": full, "source": __file__}
+    """Return a task, and what befalls its first attempt.
+
+    Args:
+        name: Of the task.
+        hold: It waits while this file exists.
+        kill: Kill its processes, up to the one that has this word in its command line.
+        always: Kill them in every attempt.
+        allocate: MiB of memory to take, and to keep.
+        full: Folder that it fills.
+        after: What it comes after.
+        stage: What it reads from archives.
+    """
+    args = {"while": str(hold) if hold else "", "kill": kill, "always": always, "allocate": allocate, "full": full}
+    args["source"] = __file__
     return Task(id=name, call="work", args=args, inputs=("source",), after=after, stage=stage)
 
 

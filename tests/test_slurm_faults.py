@@ -2,8 +2,6 @@
 
 import os
 import re
-import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +25,14 @@ from flat_bug.datasets.archive import pack
 from flat_bug.errors import FlatBugError, OutputError
 from flat_bug.experiments.plan import Plan, Stage
 from flat_bug.experiments.record import read_record
-from flat_bug.experiments.run_folder import LOG_NAME, RunFolder
+from flat_bug.experiments.run_folder import LOG_NAME
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 KILLED = {"killed-task": "run_task", "killed-supervisor": "cluster.job", "killed-script": "bootstrap.sh"}
 GROWING = ("memory", "time", "cancelled")
+MEMORY = 200
+"""MiB that a job asks for."""
 
 
 def log_of(attempt: Path) -> str:
@@ -78,12 +78,14 @@ class Day:
         run: Its tasks met a fault each.
         crashed: Its task was on a node that crashed, and Slurm may repeat its job.
         fragile: The same, but Slurm may not.
+        lost: The same, and the finaliser may not either.
         slow: Its task came to the end of a minute.
     """
 
     run: SlurmRun
     crashed: SlurmRun
     fragile: SlurmRun
+    lost: SlurmRun
     slow: SlurmRun
 
 
@@ -95,6 +97,7 @@ def day(cluster: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     hold.touch()
     tasks = [task("fine"), *(task(name, kill=last) for name, last in KILLED.items())]
     tasks += [task("later", after=("killed-task",)), *(task(name, hold=hold) for name in GROWING)]
+    tasks.append(task("greedy", allocate=2 * MEMORY))
     with pytest.MonkeyPatch.context() as patch:
         use_cluster(cluster, patch)
         place = Place(cluster, folder, patch)
@@ -103,20 +106,23 @@ def day(cluster: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         slow = place.submit([task("slow", hold=place.python)], "nodelist=node1", "time=00:01:00", name="slow")
         crashed = place.submit([task("crashed", hold=hold)], "nodelist=node3", name="crashed")
         fragile = place.submit([task("fragile", hold=hold)], "nodelist=node3", "no-requeue", name="fragile")
+        lost = place.submit([task("lost", hold=hold)], "nodelist=node3", "no-requeue", "retries=0", name="lost")
         cluster.end_time_now(run.job_of("time"))
+        # What Slurm says where it uses cgroups; without them, as "greedy" shows, it says so in the log only.
         cluster.out_of_memory(run.job_of("memory"))
         cluster.ask("scancel", run.job_of("cancelled"))
         crashed.wait_until_begun("crashed")
         fragile.wait_until_begun("fragile")
+        lost.wait_until_begun("lost")
         cluster.crash_node("node3")
         wait(lambda: run.kinds().get("time") == "time limit", 60, run.report)
         # A node that is back before Slurm has missed it keeps its jobs for two minutes more.
         wait(lambda: not cluster.ask("squeue", "-h", "-w", "node3", "-t", "running"), 90, crashed.report)
         hold.unlink()
         cluster.start_node("node3")
-        for each in (run, crashed, fragile, slow):
+        for each in (run, crashed, fragile, lost, slow):
             each.wait_until_ended()
-        yield Day(run, crashed, fragile, slow)
+        yield Day(run, crashed, fragile, lost, slow)
 
 
 class TestADayOfFaults:
@@ -146,6 +152,12 @@ class TestADayOfFaults:
         assert day.fragile.states() == {"fragile": "done"}
         assert len(day.fragile.attempts("fragile")) == 2
 
+    def test_a_node_that_crashed_is_named_as_the_failure(self, day: Day) -> None:
+        assert submissions(day.lost.folder)[0].ended[0].state == "NODE_FAIL"
+        assert day.lost.kinds() == {"lost": "node failure"}
+        assert "its node went down" in day.lost.statuses()["lost"].reason
+        assert len(day.lost.attempts("lost")) == 1
+
     def test_a_task_is_told_that_its_time_ends_and_leaves_a_record(self, day: Day) -> None:
         assert day.slow.kinds() == {"slow": "time limit"}
         record = read_record(day.slow.attempts("slow")[0])
@@ -154,7 +166,12 @@ class TestADayOfFaults:
         assert (record.failure.kind, record.failure.what) == ("time limit", "the time limit of its job came near")
 
     def test_each_failure_has_its_class(self, day: Day) -> None:
-        assert day.run.kinds() == {"memory": "out of memory", "time": "time limit", "cancelled": "cancelled"}
+        memory = dict.fromkeys(("memory", "greedy"), "out of memory")
+        assert day.run.kinds() == {**memory, "time": "time limit", "cancelled": "cancelled"}
+
+    def test_a_task_that_takes_more_memory_than_its_job_has_is_ended_for_it(self, day: Day) -> None:
+        assert "exceeded memory limit" in day.run.log("greedy")
+        assert len(day.run.attempts("greedy")) == 1
 
     def test_what_is_done_was_done_once(self, day: Day) -> None:
         assert len(day.run.attempts("fine")) == 1
@@ -278,88 +295,21 @@ class TestTheController:
         assert len(run.attempts("a")) == 1
 
 
-def kill_behind_sbatch(place: Place, patch: pytest.MonkeyPatch, calls: int) -> None:
-    """Have the process that calls sbatch killed behind so many calls that were answered; 0 for before the first."""
-    program, count = place.folder / "bin" / "sbatch", place.folder / "calls"
-    program.parent.mkdir()
-    submit = f'{shutil.which("sbatch")} "$@"\necho >>{count}\n' if calls else ""
-    program.write_text(f"#!/bin/bash\n{submit}[ {calls} != 0 -a $(wc -l <{count}) -lt {calls} ] || kill -9 $PPID\n")
-    program.chmod(0o755)
-    count.touch()
-    patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-
-
-class TestTheLoginProcess:
-    """What submits can be killed at any moment, and no task runs twice."""
-
-    def test_killed_before_it_wrote_how_to_submit_runs_nothing_on_the_login_node(self, place: Place) -> None:
-        plan = Plan(experiment="test", command=("fb", "run", "compare-models", "--slurm"), tasks=(task("a"),))
-        with RunFolder.create(place.folder / "run", plan):
-            pass
-        refused = fb("resume", str(place.folder / "run"))
-        assert (refused.returncode, "before it could be submitted" in refused.stderr) == (2, True), refused.stderr
-        assert not (place.folder / "run" / "tasks").exists()
-
-    @pytest.mark.parametrize(("calls", "arrays"), [(1, True), (2, True), (1, False), (2, False), (3, False)])
-    def test_killed_right_behind_a_call_of_sbatch_submits_nothing_twice(
-        self, place: Place, monkeypatch: pytest.MonkeyPatch, calls: int, arrays: bool
-    ) -> None:
-        run = place.create([task("a"), task("b")], "hold=true", arrays=arrays)
-        with monkeypatch.context() as patch:
-            kill_behind_sbatch(place, patch, calls)
-            assert fb("resume", str(run.path)).returncode == -signal.SIGKILL
-        assert fb("resume", str(run.path)).returncode == 0
-        queued = sorted(place.cluster.ask("squeue", "-h", "-r", "-o", "%j").split())
-        assert queued == ["test", "test", "test-report"]
-        assert run.states() == {"a": "queued", "b": "queued"}
-        assert fb("cancel", str(run.path)).returncode == 0
-        assert place.cluster.wait_drained(30)
-
-    @pytest.mark.parametrize("moment", ["before", "after"])
-    def test_killed_around_sbatch(self, place: Place, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-        hold = place.folder / "hold"
-        hold.touch()
-        run = place.create([task("a", hold=hold), task("b", after=("a",))])
-        with monkeypatch.context() as patch:
-            kill_behind_sbatch(place, patch, 1 if moment == "after" else 0)
-            assert fb("resume", str(run.path)).returncode == -signal.SIGKILL
-        assert run.jobs() == []
-        for _ in range(2):
-            again = fb("resume", str(run.path))
-            assert again.returncode == 0, again.stderr
-        run.wait_until_begun("a")
-        hold.unlink()
-        run.wait_until_ended()
-        assert run.states() == {"a": "done", "b": "done"}, run.report()
-        assert [len(run.attempts(name)) for name in ("a", "b")] == [1, 1]
-        assert len(set(run.jobs())) == 3
-        assert (run.path / "report" / "report.html").exists(), run.report()
-
-    def test_killed_before_the_finaliser_was_submitted(self, place: Place) -> None:
-        hold = place.folder / "hold"
-        hold.touch()
-        run = place.submit([task("a", hold=hold)])
-        finaliser = submissions(run.folder)[-1]
-        place.cluster.ask("scancel", *finaliser.jobs.ids())
-        shutil.rmtree(finaliser.folder)
-        again = fb("resume", str(run.path))
-        assert "Nothing to submit: what is not done is queued or running" in again.stdout, again.stderr
-        hold.unlink()
-        run.wait_until_ended()
-        assert len(run.attempts("a")) == 1
-        assert (run.path / "report" / "report.html").exists()
-
-
 class TestPreemption:
+    @pytest.mark.parametrize("accounting", [True, False])
     def test_a_task_that_made_room_is_run_again(
-        self, make_slurm: Callable[[ClusterShape], LocalSlurm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        make_slurm: Callable[[ClusterShape], LocalSlurm],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        accounting: bool,
     ) -> None:
-        cluster = make_slurm(ClusterShape(nodes=1, accounting=False, preempt=True))
+        cluster = make_slurm(ClusterShape(nodes=1, accounting=accounting, preempt=True))
         place = Place(cluster, tmp_path, monkeypatch)
         hold = place.folder / "hold"
         hold.touch()
-        queued = place.submit([task("queued", hold=hold)], accounting=False, name="queued")
-        ended = place.submit([task("ended", hold=hold)], "no-requeue", accounting=False, name="ended")
+        queued = place.submit([task("queued", hold=hold)], accounting=accounting, name="queued")
+        ended = place.submit([task("ended", hold=hold)], "no-requeue", accounting=accounting, name="ended")
         for run in (queued, ended):
             run.wait_until_begun(run.folder.plan.tasks[0].id)
         urgent = ["sbatch", "--parsable", "-p", "urgent", "-c4", "-o/dev/null", "--wrap=sleep 5"]
@@ -377,32 +327,35 @@ class TestWithoutAccounting:
         self, make_slurm: Callable[[ClusterShape], LocalSlurm], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nobody looks before the controller has forgotten all, not even the finaliser."""
-        cluster = make_slurm(ClusterShape(nodes=1, cpus=8, accounting=False, min_job_age=2))
+        cluster = make_slurm(ClusterShape(nodes=2, cpus=8, accounting=False, min_job_age=2))
         place = Place(cluster, tmp_path, monkeypatch)
         hold = place.folder / "hold"
         hold.touch()
-        names = ("memory", "time", "cancelled")
-        tasks = [task("fine"), *(task(name, hold=hold) for name in names)]
+        tasks = [task("fine"), task("memory", allocate=2 * MEMORY)]
+        tasks += [task(name, hold=hold) for name in ("time", "cancelled")]
         tasks += [task(name, kill=last) for name, last in KILLED.items()]
-        run = place.submit(tasks, accounting=False)
-        setup = place.submit([task("setup")], "retries=0", accounting=False, modules=["no/such"], name="setup")
+        run = place.submit(tasks, "nodelist=node1", accounting=False)
+        words = ("nodelist=node1", "retries=0")
+        setup = place.submit([task("setup")], *words, accounting=False, modules=["no/such"], name="setup")
+        words = ("nodelist=node2", "no-requeue")
+        lost = place.submit([task("lost", hold=hold)], *words, accounting=False, name="lost")
         run.wait_until_begun(*(each.id for each in tasks))
+        lost.wait_until_begun("lost")
         held = place.submit([task("held")], "hold=true", accounting=False, name="held")
-        for each in (run, setup, held):
+        for each in (run, setup, lost, held):
             cluster.ask("scancel", *submissions(each.folder)[-1].jobs.ids())
         cluster.ask("scancel", *held.jobs())
-        cluster.out_of_memory(run.job_of("memory"))
         cluster.end_time_now(run.job_of("time"))
         cluster.ask("scancel", run.job_of("cancelled"))
-        wait(lambda: not cluster.ask("squeue", "-h", "-t", "all").strip(), 150)
-        # With cgroups, which a throw-away cluster leaves alone, Slurm says so in the log.
-        log = run.path / "slurm" / "submission-1" / f"{run.job_of('memory')}.log"
-        with log.open("a") as stream:
-            stream.write("slurmstepd: error: Detected 1 oom_kill event in StepId=1.batch. Some of the step tasks\n")
+        cluster.crash_node("node2")
+        wait(lambda: not cluster.ask("squeue", "-h", "-t", "all").strip(), 180)
         killed = dict.fromkeys(KILLED, "killed")
         assert run.kinds() == {"time": "time limit", "cancelled": "cancelled", "memory": "out of memory", **killed}
         assert setup.kinds() == {"setup": "setup failed"}
         assert held.kinds() == {"held": "cancelled"}
+        # Nobody is left who knows that the node crashed.
+        assert lost.kinds() == {"lost": "killed"}
+        assert "its node went down, or it was killed" in lost.statuses()["lost"].reason
         hold.unlink()
         assert fb("resume", str(run.path), "--grow", "mem").returncode == 0
         assert [options_of(run, name)["mem"] for name in ("memory", "time")] == ["400M", "200M"]
