@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, run_command
@@ -24,10 +25,18 @@ KINDS: dict[str, FailureKind] = {
 
 SIGNS: tuple[tuple[re.Pattern[str], FailureKind], ...] = (
     (re.compile(r"DUE TO TIME LIMIT"), "time limit"),
-    (re.compile(r"oom.?kill|exceeded memory limit|out of memory", re.IGNORECASE), "out of memory"),
+    (
+        # The job is cancelled for it in the next line.
+        re.compile(
+            r"(?:oom.?kill|exceeded memory limit|out of memory)(?:.*\n.*job memory limit)*"
+            r"(?:.*\n.*\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT)?",
+            re.IGNORECASE,
+        ),
+        "out of memory",
+    ),
     (re.compile(r"DUE TO NODE FAILURE"), "node failure"),
     (re.compile(r"DUE TO PREEMPTION"), "preempted"),
-    (re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT"), "cancelled"),
+    (re.compile(r"\*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT(?!.*DUE TO JOB REQUEUE)"), "cancelled"),
 )
 """What Slurm prints into the log of a job that it ends; the last sign counts."""
 
@@ -45,7 +54,7 @@ class JobState:
         node: Where it runs or ran.
         seconds: How long it has run.
         comment: Of the job.
-        exit_code: ``code:signal``, where known.
+        began: When it began to run, the last time if it was queued again.
     """
 
     job: str
@@ -54,7 +63,7 @@ class JobState:
     node: str = ""
     seconds: float | None = None
     comment: str = ""
-    exit_code: str = ""
+    began: datetime | None = None
 
     @property
     def task_state(self) -> TaskState | None:
@@ -75,14 +84,14 @@ def ask_queue(ids: Sequence[str] | None) -> list[JobState]:
     """
     who = ["--me"] if ids is None else [f"--jobs={','.join(ids)}"]
     try:
-        answer = run_command(["squeue", "--noheader", "--array", "--states=all", *who, "--format=%i|%T|%r|%N|%M|%k"])
+        answer = run_command(["squeue", "--noheader", "--array", "--states=all", *who, "--format=%i|%T|%r|%N|%M|%S|%k"])
     except SchedulerSilentError:
         raise
     except SchedulerError as error:
         if "invalid job id" in error.what.lower():  # it has forgotten all of them
             return []
         raise
-    return [_of_queue(line.split("|", 5)) for line in answer.splitlines() if line.count("|") >= 5]
+    return [_of_queue(line.split("|", 6)) for line in answer.splitlines() if line.count("|") >= 6]
 
 
 def ask_accounting(ids: Sequence[str], since: str) -> list[JobState]:
@@ -90,16 +99,16 @@ def ask_accounting(ids: Sequence[str], since: str) -> list[JobState]:
 
     Args:
         ids: Jobs and arrays.
-        since: ISO 8601; numbers of jobs come again after years.
+        since: ISO 8601 in local time; numbers of jobs come again after years.
 
     Raises:
         SchedulerError: There is no accounting, or it does not answer.
     """
-    fields = "JobID,State,Reason,NodeList,ElapsedRaw,ExitCode"
+    fields = "JobID,State,Reason,NodeList,ElapsedRaw"
     command = ["sacct", "--allocations", "--noheader", "--parsable2", "--duplicates", f"--jobs={','.join(ids)}"]
     answer = run_command([*command, f"--starttime={since}", f"--format={fields}"])
     # Of an element that was requeued there is a row for each time; the last one counts.
-    rows = (line.split("|") for line in answer.splitlines() if line.count("|") >= 5)
+    rows = (line.split("|") for line in answer.splitlines() if line.count("|") >= 4)
     return [state for row in rows for state in _of_accounting(row)]
 
 
@@ -123,8 +132,16 @@ def seconds_of_elapsed(text: str) -> float | None:
     return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
+def _time(text: str) -> datetime | None:
+    """Return a time as squeue prints it, which is the local one; None where a job has none yet."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:  # N/A
+        return None
+
+
 def _of_queue(cells: list[str]) -> JobState:
-    job, state, reason, node, elapsed, comment = (cell.strip() for cell in cells)
+    job, state, reason, node, elapsed, began, comment = (cell.strip() for cell in cells)
     return JobState(
         job=job,
         state=state,
@@ -132,11 +149,12 @@ def _of_queue(cells: list[str]) -> JobState:
         node=node.replace("(null)", ""),
         seconds=seconds_of_elapsed(elapsed),
         comment=comment,
+        began=_time(began),
     )
 
 
 def _of_accounting(cells: list[str]) -> Iterator[JobState]:
-    job, state, reason, node, elapsed, exit_code = cells[:6]
+    job, state, reason, node, elapsed = cells[:5]
     for name in expand(job):
         yield JobState(
             job=name,
@@ -144,7 +162,6 @@ def _of_accounting(cells: list[str]) -> Iterator[JobState]:
             reason="" if reason == "None" else reason,
             node="" if node == "None assigned" else node,
             seconds=float(elapsed) if elapsed.isdecimal() else None,
-            exit_code=exit_code,
         )
 
 

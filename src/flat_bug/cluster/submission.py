@@ -13,7 +13,7 @@
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -135,18 +135,26 @@ class EndedJobs(Frozen):
 
 @dataclass(frozen=True)
 class Submitted:
-    """A submission and its folder."""
+    """A submission and its folder.
+
+    Attributes:
+        folder: The folder.
+        submission: What was handed over.
+        found: Jobs that were found in the queue, and which nobody has noted.
+    """
 
     folder: Path
     submission: Submission
+    found: Jobs = field(default_factory=Jobs)
 
     @property
     def jobs(self) -> Jobs:
-        """Return the ids of its jobs, as far as they were noted."""
-        return _read(Jobs, self.folder / JOBS) if (self.folder / JOBS).exists() else Jobs()
+        """Return the ids of its jobs, as far as they were noted or found."""
+        noted = _read(Jobs, self.folder / JOBS) if (self.folder / JOBS).exists() else Jobs()
+        return Jobs(array=noted.array or self.found.array, single=self.found.single | noted.single)
 
     def note_jobs(self, jobs: Jobs) -> None:
-        """Note the ids of its jobs."""
+        """Note the ids of its jobs; only who holds the lock of the run may, since jobs may be added one by one."""
         write_text(self.folder / JOBS, jobs.model_dump_json() + "\n")
 
     @property
