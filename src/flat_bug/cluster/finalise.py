@@ -1,8 +1,10 @@
 """The finaliser: after all tasks of a run it combines what there is, and tries again what failed for want of luck."""
 
+import shlex
+import time
 from collections.abc import Sequence
 
-from flat_bug.cluster.observe import observe
+from flat_bug.cluster.observe import Observation, observe
 from flat_bug.cluster.scheduler import SchedulerError
 from flat_bug.cluster.slurm import SlurmSubmitter
 from flat_bug.cluster.submission import read_settings, submissions
@@ -15,6 +17,9 @@ BAD_LUCK: set[FailureKind] = {"cannot write", "killed", "node failure", "preempt
 """Failures that another node, or another hour, may not have."""
 
 OF_THE_NODE: set[FailureKind] = BAD_LUCK - {"preempted"}
+QUESTIONS = 4
+SECONDS_BETWEEN_QUESTIONS = 15.0
+"""How often, and after what pause, a scheduler that does not answer is asked; each question takes it half a minute."""
 
 
 def finalise(run: RunFolder) -> int:
@@ -23,10 +28,7 @@ def finalise(run: RunFolder) -> int:
     Raises:
         OutputError: The report cannot be written.
     """
-    statuses = observe(run).statuses
-    again = to_try_again(run, statuses)
-    if again:
-        _submit_again(run, again)
+    statuses = _go_on(run)
     results = write_results(run, statuses)
     lacking = [status for status in statuses if status.state is not TaskState.DONE]
     for status in lacking:
@@ -56,15 +58,52 @@ def to_try_again(run: RunFolder, statuses: Sequence[TaskStatus]) -> list[TaskSta
     return again
 
 
+def _go_on(run: RunFolder) -> Sequence[TaskStatus]:
+    """Submit again what may go better now, and return the state that every task had before.
+
+    Nobody else may submit between the look and the submission, or tasks would be in the queue twice.
+    """
+    try:
+        with run.lock():
+            seen = _look(run)
+            if seen.notes:
+                _say_unknown(run, seen)
+            elif again := to_try_again(run, seen.statuses):
+                _submit_again(run, again)
+            return seen.statuses
+    except FlatBugError as error:
+        print(error)  # noqa: T201 - somebody resumes or cancels the run, or nothing can be written
+        return observe(run).statuses
+
+
+def _look(run: RunFolder) -> Observation:
+    """Return what became of the tasks; a scheduler that does not answer is asked some times more."""
+    for _ in range(QUESTIONS - 1):
+        seen = observe(run)
+        if not seen.notes:
+            return seen
+        time.sleep(SECONDS_BETWEEN_QUESTIONS)
+    return observe(run)
+
+
+def _say_unknown(run: RunFolder, seen: Observation) -> None:
+    """Say what is not tried again, since nobody knows how its job has ended, or whether it has."""
+    left = [status.task.id for status in seen.statuses if status.is_worth_repeating]
+    print(*seen.notes, sep="\n")  # noqa: T201
+    if left:
+        print(f"not tried again, as nobody knows what became of their jobs: {', '.join(left)}")  # noqa: T201
+        print(f"Go on with them: fb resume {shlex.quote(str(run.path.resolve()))}")  # noqa: T201
+
+
 def _submit_again(run: RunFolder, again: Sequence[TaskStatus]) -> None:
     avoid = {status.node for status in again if status.node and status.failure and status.failure.kind in OF_THE_NODE}
     submitter = SlurmSubmitter(avoid=frozenset(avoid), automatic=True)
     try:
-        with run.lock():
-            submitter.submit(run, [status.task for status in again])
+        submitter.submit(run, [status.task for status in again])
     except SchedulerError as error:
-        print(f"nothing can be submitted from here: {error.what}\nGo on from a login node: fb resume")  # noqa: T201
+        where = shlex.quote(str(run.path.resolve()))
+        print(f"nothing can be submitted from here: {error.what}\nGo on from a login node: fb resume {where}")  # noqa: T201
     except FlatBugError as error:
-        print(error)  # noqa: T201 - somebody resumes the run already
+        print(error)  # noqa: T201
     else:
         print(f"submitted again: {', '.join(status.task.id for status in again)}")  # noqa: T201

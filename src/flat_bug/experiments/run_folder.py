@@ -131,6 +131,15 @@ class RunFolder:
         with locks.hold(self.path / LOCK_NAME, "the run"):
             yield
 
+    def wait_until_free(self) -> None:
+        """Return when no process holds the lock of the run any more."""
+        locks.wait_until_free(self.path / LOCK_NAME)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a process holds the lock of the run: it runs or submits its tasks."""
+        return locks.is_held(self.path / LOCK_NAME)
+
     @property
     def report(self) -> Path:
         """Return the folder of the report."""
