@@ -1,11 +1,15 @@
 """The command line as a whole: it starts without heavy parts, and every command tells how it is used."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import polars as pl
 import pytest
+from cyclopts import App
 
-from flat_bug.cli._support import run
+from flat_bug.cli._support import print_table, run
 from flat_bug.cli.main import COMMANDS, build_app
 
 HEAVY = ("torch", "ultralytics", "onnxruntime", "matplotlib", "polars", "shapely")
@@ -37,3 +41,48 @@ def test_wrong_usage_is_said_briefly(words: list[str], capsys: pytest.CaptureFix
     lines = capsys.readouterr().err.splitlines()
     assert 1 < len(lines) <= 3
     assert "--help" in lines[-1]
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(pl.DataFrame({"image": ["[bold]moth.jpg"], "reason [x]": ["not [/b] here"]}), "runs/[red]1")
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("[bold]moth.jpg", "reason [x]", "not [/b] here", "runs/[red]1"))
+
+
+PRINT = "from cyclopts import App; from flat_bug.cli._support import run; app = App(); app.default(lambda: print(1))"
+
+
+@pytest.mark.parametrize(
+    "code", ["from flat_bug.cli.main import main; main(['--help'])", f"{PRINT}; exit(run(app, []))"]
+)
+def test_a_reader_that_has_seen_enough_is_no_error(code: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_that_is_full_is_told_of_without_a_traceback() -> None:
+    code = "from flat_bug.cli.main import main; main(['--help'])"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "fb: the system says: No space left on device",
+        "    Free some space, then run the same command again.",
+    ]
+
+
+def test_what_the_system_refuses_is_told_of_with_its_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    app = App(name="fb")
+
+    @app.command
+    def look() -> None:
+        (tmp_path / "absent").read_text()
+
+    assert run(app, ["look"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["fb: the system says: No such file or directory", f"    {tmp_path / 'absent'}"]
+    assert len(lines) == 3

@@ -1,6 +1,8 @@
 """What every command shares: running it, printing its errors, and the exit code."""
 
+import errno
 import json
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 WIDTH_OF_A_LOG = 1000
+EXIT_BROKEN_PIPE = 141
+"""What a shell says of a program that the system ended since nobody read what it printed."""
 
 
 def run(app: App, tokens: list[str]) -> int:
@@ -28,6 +32,7 @@ def run(app: App, tokens: list[str]) -> int:
     try:
         words = _with_slurm_words(app, words)
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()  # what cannot be printed is found out here, and not when Python ends
     except FlatBugError as error:
         if debug:
             traceback.print_exc()
@@ -41,7 +46,36 @@ def run(app: App, tokens: list[str]) -> int:
     except KeyboardInterrupt:
         print_lines(["interrupted", "Nothing is half-written; run the same command again."])
         return EXIT_INTERRUPTED
+    except (OSError, SystemExit) as error:
+        if debug:
+            traceback.print_exc()
+        return _after_system_error(error)
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _after_system_error(error: OSError | SystemExit) -> int:
+    """Say what the system refused and no part of ours has foreseen, and return the exit code."""
+    _drop_output()
+    # rich ends the process on a broken pipe; nothing else of ours does.
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+        return EXIT_BROKEN_PIPE  # `fb logs RUN | head -1`: whoever read it has seen enough
+    if isinstance(error, SystemExit):
+        raise error
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    mend = "See to it that the file can be read or written; --debug tells where this was found out."
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        mend = "Free some space, then run the same command again."
+    failure = FlatBugError(f"the system says: {error.strerror or error}", where=" → ".join(files), mend=mend)
+    print_lines(failure.lines())
+    return failure.exit_code
+
+
+def _drop_output() -> None:
+    """Print what is left to be printed, or have it vanish: Python would fail once more on it when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _with_slurm_words(app: App, words: list[str]) -> list[str]:
@@ -81,13 +115,15 @@ def print_table(frame: "pl.DataFrame", title: str = "", *, verbatim: bool = Fals
     """
     from rich.console import Console  # noqa: PLC0415 - rich takes a tenth of a second to import
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    table = Table(title=title or None, title_justify="left")
+    # As text: in a plain string rich would take the [b] of a file's name for markup.
+    table = Table(title=Text(title, style="table.title") if title else None, title_justify="left")
     for name, kind in frame.schema.items():
         heading = name if verbatim else name.replace("_", " ")
-        table.add_column(heading, justify="right" if kind.is_numeric() else "left")
+        table.add_column(Text(heading), justify="right" if kind.is_numeric() else "left")
     for row in frame.iter_rows():
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(Text(_cell(value)) for value in row))
     # A log has no width of its own, and a table cut to 80 columns loses its figures.
     Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_LOG).print(table)
 

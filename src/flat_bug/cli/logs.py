@@ -2,20 +2,22 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from flat_bug.cli.status import look
+from flat_bug.cli.status import LIVE, look
 from flat_bug.cluster.submission import is_on_slurm, newest_of, submissions
 from flat_bug.errors import UsageError
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus
 
 LINES = 20
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_QUESTIONS = 30.0
+ENDED = {TaskState.DONE, TaskState.FAILED}
 
 
 def logs(
@@ -45,12 +47,12 @@ def logs(
     if task is None and len(wanted) > 1:
         wanted = [found for found in wanted if found.state is not TaskState.DONE] or wanted
         lines = lines or LINES
+    shown: dict[Path, int] = {}
     for found in wanted:
         for path in logs_of(folder, found):
-            print(f"==> {path} <==")
-            _print_last(path, lines)
+            shown[path] = _print_last(path, lines)
     if follow:
-        _follow(folder, [found.task.id for found in wanted])
+        _follow(folder, {found.task.id for found in wanted}, shown)
 
 
 def logs_of(folder: RunFolder, found: TaskStatus) -> list[Path]:
@@ -65,23 +67,53 @@ def logs_of(folder: RunFolder, found: TaskStatus) -> list[Path]:
     return [*paths, log] if log and log.is_file() else paths
 
 
-def _print_last(path: Path, lines: int | None) -> None:
-    text = path.read_text(encoding="utf-8", errors="replace").splitlines()
+def _print_last(path: Path, lines: int | None) -> int:
+    """Print a log under its name, and return up to where."""
+    content = path.read_bytes()
+    text = content.decode("utf-8", "replace").splitlines()
+    print(f"==> {path} <==")
     print("\n".join(text[-lines:] if lines else text))
+    return len(content)
 
 
-def _follow(folder: RunFolder, names: Sequence[str]) -> None:
-    """Print what is added to the logs until all tasks have ended; the scheduler is not asked again and again."""
-    every = {task.id: task for task in folder.plan.tasks}
-    shown = {path: path.stat().st_size for name in names for path in logs_of(folder, folder.status(every[name]))}
+def _follow(folder: RunFolder, names: Set[str], shown: dict[Path, int]) -> None:
+    """Print what is added to the logs until none of the tasks waits or runs any more.
+
+    Args:
+        folder: The run.
+        names: The tasks.
+        shown: Log → up to where it was printed.
+    """
+    tasks = [task for task in folder.plan.tasks if task.id in names]
+    asked = -SECONDS_BETWEEN_QUESTIONS
     while True:
-        statuses = [folder.status(every[name]) for name in names]
+        # Before the logs are read: what a task that has ended by then has printed is in them.
+        statuses: Sequence[TaskStatus] = [folder.status(task) for task in tasks]
+        ended = all(found.state is TaskState.DONE for found in statuses)
+        runs = any(found.state is TaskState.RUNNING for found in statuses)
+        if not ended and not runs and time.monotonic() - asked >= SECONDS_BETWEEN_QUESTIONS:
+            # The run folder alone does not tell a task that waits from one whose job is gone.
+            asked = time.monotonic()
+            seen, notes = look(folder)
+            statuses = [found for found in seen if found.task.id in names]
+            ended = not notes and not any(_may_go_on(folder, found) for found in statuses)
         for path in [path for found in statuses for path in logs_of(folder, found)]:
-            with path.open("rb") as stream:
-                stream.seek(shown.get(path, 0))
-                sys.stdout.write(stream.read().decode("utf-8", "replace"))
-                shown[path] = stream.tell()
+            _print_new(path, shown)
         sys.stdout.flush()
-        if all(found.state in {TaskState.DONE, TaskState.FAILED} for found in statuses):
+        if ended:
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _may_go_on(folder: RunFolder, found: TaskStatus) -> bool:
+    """Return whether a task waits or runs, be it for the process that starts the tasks of its run."""
+    return found.state in LIVE or (found.state not in ENDED and folder.is_in_use)
+
+
+def _print_new(path: Path, shown: dict[Path, int]) -> None:
+    if path not in shown:
+        print(f"==> {path} <==")
+    with path.open("rb") as stream:
+        stream.seek(shown.get(path, 0))
+        sys.stdout.write(stream.read().decode("utf-8", "replace"))
+        shown[path] = stream.tell()
