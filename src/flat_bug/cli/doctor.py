@@ -110,8 +110,6 @@ def _own(name: str, value: str | None) -> list[str]:
 
 def _asked(words: Sequence[str], request: SlurmRequest) -> tuple[SlurmSettings, tuple[Task, ...], Path | None]:
     """Return how it is submitted, the tasks, and the run folder."""
-    if not words:
-        return settings_of(request), (), None
     if len(words) == 1:
         return _of_run(Path(words[0]), request)
     if request != SlurmRequest():

@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flat_bug.cli._support import print_json, print_lines
+from flat_bug.cluster.arrays import foreseen
 from flat_bug.cluster.batch_script import batch_script
 from flat_bug.cluster.bootstrap import BOOTSTRAP, bootstrap_script
 from flat_bug.cluster.files_of_jobs import begin, check_name, settings_of
 from flat_bug.cluster.options import parse_slurm
 from flat_bug.cluster.preflight import preflight
-from flat_bug.cluster.resources import options_of
-from flat_bug.cluster.scheduler import SchedulerError
 from flat_bug.cluster.slurm import SlurmSubmitter, submitted_since
 from flat_bug.cluster.submission import SlurmSettings, Submission, Submitted, newest_of, submissions
-from flat_bug.errors import EXIT_OK
+from flat_bug.errors import EXIT_INTERRUPTED, EXIT_OK, FlatBugError
 from flat_bug.experiments.plan import Plan
 from flat_bug.experiments.run_folder import RunFolder
 
@@ -27,19 +26,32 @@ def submit(made: Plan, output: Path, words: Sequence[str], *, dry_run: bool, jso
     if dry_run:
         _show(made, output, settings, request.setup, json=json)
         return EXIT_OK
-    for note in preflight(settings, made):
+    for note in preflight(settings, made, output):
         print_lines([note])
-    with RunFolder.create(output, made) as folder:
-        begin(folder, settings, request.setup)
-        try:
-            SlurmSubmitter().submit(folder, made.tasks)
-        except SchedulerError as error:
-            go_on = f"Then go on with the run: fb resume {shlex.quote(str(output))}"
-            raise type(error)(
-                error.what, where=error.where, mend=" ".join(filter(None, [error.mend, go_on]))
-            ) from error
+    try:
+        with RunFolder.create(output, made) as folder:
+            begin(folder, settings, request.setup)
+            _hand_over(folder, output)
+    except KeyboardInterrupt:
+        return _interrupted(output)
     say_submitted(folder, output, submitted_since(folder, 1), json=json)
     return EXIT_OK
+
+
+def _hand_over(folder: RunFolder, output: Path) -> None:
+    try:
+        SlurmSubmitter().submit(folder, folder.plan.tasks)
+    except FlatBugError as error:
+        go_on = f"Then go on with the run: fb resume {shlex.quote(str(output))}"
+        raise type(error)(error.what, where=error.where, mend=" ".join(filter(None, [error.mend, go_on]))) from error
+
+
+def _interrupted(output: Path) -> int:
+    """Say what there may be after Ctrl-C and return the exit code."""
+    where = shlex.quote(str(output))
+    go_on = f"See which: fb status {where}; go on with them: fb resume {where}; end them: fb cancel {where}"
+    print_lines(["interrupted", "Jobs of the run may be in the queue already.", go_on])
+    return EXIT_INTERRUPTED
 
 
 def say_submitted(run: RunFolder, output: Path, found: Sequence[Submitted], *, json: bool) -> None:
@@ -64,8 +76,9 @@ def say_submitted(run: RunFolder, output: Path, found: Sequence[Submitted], *, j
 
 
 def _show(made: Plan, output: Path, settings: SlurmSettings, setup: Path | None, *, json: bool) -> None:
-    """Show the header of the batch script and ``bootstrap.sh``, exactly as they would be submitted."""
-    scripts = _scripts(made, settings)
+    """Show the batch scripts and ``bootstrap.sh``, exactly as they would be submitted into an empty queue."""
+    expected = foreseen(made, settings)
+    scripts = [_script(submission, settings) for submission in expected]
     text = bootstrap_script(settings.profile, has_setup=settings.has_setup)
     if json:
         # A rehearsal reads from it what the jobs ask for.
@@ -74,25 +87,21 @@ def _show(made: Plan, output: Path, settings: SlurmSettings, setup: Path | None,
         print_json({**asked, "setup": script, "scripts": scripts, BOOTSTRAP: text})
         return
     print(f"{output} would be made, tasks: {len(made.tasks)} ({', '.join(task.id for task in made.tasks[:10])})")
-    for script in scripts:
-        print(f"\n# ---- what sbatch is given ----\n{script}", end="")
+    waiting = len(made.tasks) - sum(len(tasks) for submission in expected for tasks in submission.elements)
+    if waiting:
+        print(f"{waiting} tasks would be submitted when these have ended, since the queue has no room for them")
+    for submission, script in zip(expected, scripts, strict=True):
+        print(f"\n# ---- what sbatch is given{_how_often(submission)} ----\n{script}", end="")
     print(f"\n# ---- {BOOTSTRAP} ----\n{text}", end="")
 
 
-def _scripts(made: Plan, settings: SlurmSettings) -> list[str]:
-    scripts: list[str] = []
-    for call in dict.fromkeys(task.call for task in made.tasks):
-        tasks = [task.id for task in made.tasks if task.call == call]
-        each = settings.tasks_per_job
-        elements = tuple(tuple(tasks[start : start + each]) for start in range(0, len(tasks), each))
-        submission = Submission(
-            number=len(scripts) + 1,
-            purpose="tasks",
-            token="flat-bug:0123456789abcdef",  # noqa: S106 - another one is drawn for each submission
-            elements=elements[: settings.profile.max_array_size],
-            options={"job-name": made.experiment, **options_of(settings, call)},
-            is_array=settings.profile.arrays,
-        )
-        index = None if submission.is_array else 0
-        scripts.append(batch_script(submission, index, max_parallel=settings.max_parallel))
-    return scripts
+def _script(submission: Submission, settings: SlurmSettings) -> str:
+    # Another token is drawn for each submission.
+    shown = submission.model_copy(update={"token": "flat-bug:0123456789abcdef"})
+    index = 0 if submission.elements and not submission.is_array else None
+    return batch_script(shown, index, max_parallel=settings.max_parallel or settings.profile.max_parallel)
+
+
+def _how_often(submission: Submission) -> str:
+    jobs = 1 if submission.is_array else len(submission.elements)
+    return f", for the first of {jobs} jobs" if jobs > 1 else ""

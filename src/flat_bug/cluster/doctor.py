@@ -18,16 +18,30 @@ from flat_bug.progress import track
 
 Check = Callable[[Case], Iterable[Finding]]
 
+QUICK: tuple[Check, ...] = (
+    lambda case: [check_account(case)],
+    lambda case: [check_environment_of(case)],
+    check_jobs,
+    check_inputs,
+)
+"""What takes no time and needs no more of Slurm than a word on each kind of job."""
 
-def examine(settings: SlurmSettings, tasks: Sequence[Task] = (), run: Path | None = None) -> list[Finding]:
-    """Make all checks; some take seconds.
+
+def examine(
+    settings: SlurmSettings, tasks: Sequence[Task] = (), run: Path | None = None, *, quick: bool = False
+) -> list[Finding]:
+    """Look at what a run needs.
 
     Args:
         settings: How the run is or would be submitted.
         tasks: Its tasks; without any, only the cluster is looked at.
         run: Its folder, which may not be there yet.
+        quick: Make the checks of ``QUICK``, as before each submission; all of them take some seconds.
     """
-    case, first = _with_site(Case(settings, tuple(tasks), run))
+    case = Case(settings, tuple(tasks), run, is_quick=quick)
+    if quick:
+        return [finding for check in QUICK for finding in check(case)]
+    case, first = _with_site(case)
     checks = list(_all(case))
     return [first, *(finding for check in track(checks, "Examining", len(checks)) for finding in check(case))]
 

@@ -11,16 +11,15 @@ from typing import Any
 
 import yaml
 
-from flat_bug.cluster.batch_script import batch_script
+from flat_bug.cluster.batch_script import FINALISER, batch_script
 from flat_bug.cluster.login_shell import Interpreter, available_pythons, load_modules
 from flat_bug.cluster.option_values import Value, seconds_of_time
-from flat_bug.cluster.profile import ACCOUNT_VARIABLES, ClusterProfile
+from flat_bug.cluster.profile import ACCOUNT_VARIABLES, SHELL_WORD, ClusterProfile
 from flat_bug.cluster.scheduler import SchedulerError, try_submission
 from flat_bug.cluster.site import Partition, Site, read_site
 from flat_bug.cluster.submission import Submission
 
 OLDEST_PYTHON = (3, 11)
-PLAIN_WORD = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9._/+:@-]*")
 MOST_CPUS = 8
 USABLE_MEMORY = 0.9
 """A part of a node's memory is the system's own."""
@@ -106,7 +105,7 @@ def _python_entries() -> Iterator[Entry]:
         return
     # The interpreter of a virtual environment leads to this one.
     path = str(Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}"))
-    if PLAIN_WORD.fullmatch(path):
+    if SHELL_WORD.fullmatch(path):
         here = load_modules([], path).interpreter
         yield from _interpreter_entries(path, here, "the one that runs flat-bug here; do nodes see it?")
 
@@ -223,7 +222,7 @@ def _would_be_taken(profile: ClusterProfile, kind: str) -> str:
         options.setdefault("account", account)
     if profile.partition:
         options.setdefault("partition", profile.partition)
-    submission = Submission(number=1, purpose="finaliser", options=options, is_array=False)
+    submission = Submission(number=1, purpose=FINALISER, options=options, is_array=False)
     try:
         answer = try_submission(batch_script(submission))
     except SchedulerError as error:

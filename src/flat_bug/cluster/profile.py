@@ -27,13 +27,15 @@ KINDS = (*CALLS, "finalise")
 ACCOUNT_VARIABLES = ("SBATCH_ACCOUNT", "SLURM_ACCOUNT")
 """Where people keep the account that they always use."""
 
-_SHELL_WORD = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9._/+:@-]*")
+SHELL_WORD = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9._/+:@-]*")
+"""What needs no quoting in a script."""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _shell_word(value: str) -> str:
     """Modules and the interpreter are the only values that stand in the script of a job, so they need no quoting."""
-    if not _SHELL_WORD.fullmatch(value):
+    if not SHELL_WORD.fullmatch(value):
         raise ValueError("only letters, digits and . _ / + : @ - are possible here")
     return value
 

@@ -3,12 +3,11 @@
 from flat_bug.cluster.option_values import Value
 from flat_bug.cluster.options import SlurmRequest, parse_defaults
 from flat_bug.cluster.submission import SlurmSettings
-from flat_bug.errors import UsageError
 
 FINALISE = "finalise"
-SHARED = frozenset(
-    {"account", "clusters", "comment", "export", "mail-type", "mail-user", "no-requeue", "partition", "qos"}
-) | {"reservation"}
+SHARED = frozenset({"account", "comment", "export", "mail-type", "mail-user", "no-requeue", "partition", "qos"}) | {
+    "reservation"
+}
 """Options of the user's that hold for the finaliser too, which needs no GPU, little memory and little time."""
 
 
@@ -30,20 +29,6 @@ def finaliser_options(settings: SlurmSettings) -> dict[str, Value]:
     """
     shared = {name: value for name, value in settings.options.items() if name in SHARED}
     return SlurmRequest(options=shared).over(_defaults(settings, FINALISE))
-
-
-def check_account(settings: SlurmSettings) -> None:
-    """Check that there is an account where the cluster wants one.
-
-    Raises:
-        UsageError: There is none.
-    """
-    if settings.profile.account_required and "account" not in options_of(settings, ""):
-        raise UsageError(
-            f"jobs on {settings.profile.name} need an account",
-            where="--slurm",
-            mend="Add account=def-someone, or put it into the profile: accounts: [def-someone]",
-        )
 
 
 def _defaults(settings: SlurmSettings, kind: str) -> dict[str, Value]:

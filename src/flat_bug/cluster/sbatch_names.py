@@ -104,6 +104,7 @@ MANAGED = {
     "input": ("tasks read nothing from standard input", "Leave it out."),
     "chdir": ("jobs start in the folder of the run", "Change the folder in slurm_setup=FILE where you need another."),
     "signal": ("the run asks for a signal before the time limit itself, to save its work", "Leave it out."),
+    "clusters": ("the run is followed on the cluster of this login node", "Log in to that cluster, and submit there."),
     "uid": _OTHER_USER,
     "gid": _OTHER_USER,
 }

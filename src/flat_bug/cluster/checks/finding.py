@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from flat_bug.cluster.site import Partition, Site
 from flat_bug.cluster.submission import SlurmSettings
+from flat_bug.errors import FlatBugError, MissingPartError
 from flat_bug.experiments.plan import Task
 
 USUAL_KIND = "score-model"
@@ -31,16 +32,28 @@ class Finding:
         level: How bad it is.
         found: What was found.
         mend: What to do about it; each red finding says so.
+        cause: The error to raise where nothing may go on with it.
     """
 
     name: str
     level: Level
     found: str
     mend: str = ""
+    cause: FlatBugError | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.level is Level.RED and not self.mend:
             raise ValueError("a red finding says what to do")
+
+    @property
+    def error(self) -> FlatBugError:
+        """Return the error that says the same."""
+        return self.cause or MissingPartError(self.found, where=self.name, mend=self.mend)
+
+    @property
+    def note(self) -> str:
+        """Return it as one line."""
+        return f"{self.name}: {self.found}{f'. {self.mend}' if self.mend else ''}"
 
 
 @dataclass(frozen=True)
@@ -51,13 +64,16 @@ class Case:
         settings: How the run is or would be submitted.
         tasks: Its tasks; none when only the cluster is examined.
         run: The run folder, which may not be there yet.
-        site: What the cluster says of itself; nothing when it does not answer.
+        site: What the cluster says of itself; nothing when it was not asked, or does not answer.
+        is_quick: Whether it is about to be submitted, so that what takes long is left out, and what may work is not
+            refused.
     """
 
     settings: SlurmSettings
     tasks: tuple[Task, ...] = ()
     run: Path | None = None
     site: Site | None = None
+    is_quick: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:

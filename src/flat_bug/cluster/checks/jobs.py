@@ -5,15 +5,16 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from flat_bug.cluster.batch_script import batch_script
+from flat_bug.cluster.batch_script import FINALISER, batch_script
 from flat_bug.cluster.checks.finding import Case, Finding, Level, some
 from flat_bug.cluster.option_values import Value, megabytes_of, seconds_of_time
 from flat_bug.cluster.profile import ACCOUNT_VARIABLES
 from flat_bug.cluster.resources import finaliser_options, options_of
-from flat_bug.cluster.scheduler import SchedulerError, is_full, try_submission
+from flat_bug.cluster.room import lacks_room, most_jobs
+from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, try_submission
 from flat_bug.cluster.site import Partition
 from flat_bug.cluster.submission import SlurmSettings, Submission
-from flat_bug.errors import FlatBugError
+from flat_bug.errors import FlatBugError, UsageError
 
 
 def check_account(case: Case) -> Finding:
@@ -24,7 +25,8 @@ def check_account(case: Case) -> Finding:
     choose = f"Give account=NAME after --slurm, or put it into the profile.{f' Yours: {some(names)}.' if names else ''}"
     if account is None:
         if case.settings.profile.account_required:
-            return Finding("account", Level.RED, "none is named, and jobs without one are refused", choose)
+            cause = UsageError(f"jobs on {case.settings.profile.name} need an account", where="--slurm", mend=choose)
+            return Finding("account", Level.RED, "none is named, and jobs without one are refused", choose, cause)
         default = next((association.account for association in known or () if association.is_default), None)
         return Finding("account", Level.GREEN, f"your default one, {default}" if default else "none is named")
     is_mine = any(association.is_meant_by(account) for association in known or ())
@@ -38,7 +40,11 @@ def check_account(case: Case) -> Finding:
 
 
 def _account(case: Case) -> str | None:
-    account = options_of(case.settings, case.kinds[0]).get("account")
+    return _named(options_of(case.settings, case.kinds[0]))
+
+
+def _named(options: Mapping[str, Value]) -> str | None:
+    account = options.get("account")
     return account if isinstance(account, str) else None
 
 
@@ -54,9 +60,21 @@ def check_variables(environment: Mapping[str, str] | None = None) -> Iterator[Fi
 def check_jobs(case: Case) -> Iterator[Finding]:
     """Have Slurm say whether it would take each kind of job, with the very header that is submitted."""
     for kind in case.kinds:
-        count = max(1, min(case.jobs, case.settings.profile.max_array_size))
-        yield _try(case, f"jobs: {kind}", options_of(case.settings, kind), elements=count)
-    yield _try(case, "jobs: report", finaliser_options(case.settings), elements=0)
+        yield try_kind(case, kind)
+    yield try_report(case)
+
+
+def try_kind(case: Case, kind: str) -> Finding:
+    """Have Slurm say whether it would take the jobs of one kind of task."""
+    profile = case.settings.profile
+    # No more than are submitted at once.
+    most = min(profile.max_array_size, (profile.max_submit_jobs or profile.max_array_size + 1) - 1)
+    return _try(case, f"jobs: {kind}", options_of(case.settings, kind), elements=max(1, min(case.jobs, most)))
+
+
+def try_report(case: Case) -> Finding:
+    """Have Slurm say whether it would take the job that writes the report."""
+    return _try(case, "jobs: report", finaliser_options(case.settings), elements=0)
 
 
 def ask_slurm(settings: SlurmSettings, options: Mapping[str, Value], *, elements: int, run: Path | None) -> str:
@@ -75,24 +93,38 @@ def ask_slurm(settings: SlurmSettings, options: Mapping[str, Value], *, elements
     is_array = settings.profile.arrays and elements > 0
     submission = Submission(
         number=1,
-        purpose="tasks" if elements else "finaliser",
+        purpose="tasks" if elements else FINALISER,
         elements=((),) * elements,
         # It may name jobs that nobody has submitted yet.
         options={name: value for name, value in options.items() if name != "dependency"},
         is_array=is_array,
     )
-    return try_submission(batch_script(submission, None if is_array else 0), start=_start(run))
+    most = settings.max_parallel or settings.profile.max_parallel
+    return try_submission(batch_script(submission, None if is_array else 0, max_parallel=most), start=_start(run))
 
 
 def _try(case: Case, name: str, options: Mapping[str, Value], *, elements: int) -> Finding:
     try:
         answer = ask_slurm(case.settings, options, elements=elements, run=case.run)
     except SchedulerError as error:
-        if is_full(error):
+        jobs = elements if case.settings.profile.arrays else 1
+        if lacks_room(error, case.settings, max(1, jobs), _named(options), case.site):
             mend = "They are submitted later, or wait until others have ended."
             return Finding(name, Level.YELLOW, f"too many jobs are queued: {error.what}", mend)
-        return Finding(name, Level.RED, f"Slurm refuses: {error.what}", _cure(case, options, error))
+        return Finding(
+            name, Level.RED, f"Slurm refuses: {error.what}", _cure(case, options, error), _refusal(options, error)
+        )
     return Finding(name, Level.GREEN, re.sub(r"^Job [0-9]+ to start", "could start", answer))
+
+
+def _refusal(options: Mapping[str, Value], error: SchedulerError) -> SchedulerError:
+    if isinstance(error, SchedulerSilentError):
+        return error
+    return type(error)(
+        f"Slurm would refuse the job: {error.what}",
+        where=", ".join(f"{name}={value}" for name, value in options.items()),
+        mend="Correct the options after --slurm, or the profile; `fb doctor` looks into each.",
+    )
 
 
 def _start(run: Path | None) -> Path | None:
@@ -179,15 +211,12 @@ def check_limits(case: Case) -> Iterator[Finding]:
 
 
 def _check_queue(case: Case) -> Finding:
-    profile, site = case.settings.profile, case.site
-    known = (site.associations if site else None) or ()
-    limits = [association.max_submit_jobs for association in known if association.is_meant_by(_account(case))]
-    limit = next((most for most in limits if most), None)
+    profile = case.settings.profile
+    limit = most_jobs(case.site, _account(case)) if case.site else None
     text = f"arrays of up to {profile.max_array_size} jobs" if profile.arrays else "no arrays: each job by itself"
     if limit is not None and (profile.max_submit_jobs or limit + 1) > limit:
         found = f"you may have {limit} jobs in the queue, which the profile does not say"
-        level = Level.RED if case.jobs + 1 > limit else Level.YELLOW
-        return Finding("limits", level, found, f"Put it into the profile: max_submit_jobs: {limit}")
+        return Finding("limits", Level.YELLOW, found, f"Put it into the profile: max_submit_jobs: {limit}")
     most = profile.max_submit_jobs
     if most is not None and case.jobs + 1 > most:
         found = f"{case.jobs} jobs, and {most} may be in the queue at a time"

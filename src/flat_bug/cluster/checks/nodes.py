@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flat_bug.cluster.checks.finding import Case, Finding, Level, some
-from flat_bug.cluster.checks.visible import hidden, is_doubtful
+from flat_bug.cluster.checks.visible import hidden
 from flat_bug.cluster.login_shell import Interpreter, Shell, available_pythons, load_modules
 from flat_bug.cluster.profile import ClusterProfile
 from flat_bug.experiments.plan import Task
@@ -74,19 +74,26 @@ def check_environment_of(case: Case) -> Finding:
         return Finding("environment", Level.GREEN, "made by the script of slurm_setup")
     if settings.environment is None:
         return _without_environment(case)
+    return _check_environment(case, Path(settings.environment))
+
+
+def _check_environment(case: Case, dist: Path) -> Finding:
     from flat_bug.cluster.environment.check import check_environment  # noqa: PLC0415 - takes a resolver
 
-    dist = Path(settings.environment)
-    why = hidden(dist, case.site)
-    if why:
-        return Finding("environment", Level.RED, f"{dist} {why}", "Build it in a folder that nodes see.")
-    checked = check_environment(dist, settings.profile, extras_needed(case.tasks))
+    why, elsewhere = hidden(dist, case.site), "Build it in a folder that nodes see."
+    if why and case.site is not None:
+        return Finding("environment", Level.RED, f"{dist} {why}", elsewhere)
+    # Nodes check every digest; of a large environment that takes a minute.
+    checked = check_environment(dist, case.settings.profile, extras_needed(case.tasks), thorough=not case.is_quick)
     if not checked.is_good:
-        return Finding("environment", Level.RED, f"{dist}: {'; '.join(checked.problems)}", checked.mend)
+        found = f"{dist}: {'; '.join(checked.problems)}"
+        return Finding("environment", Level.RED, found, checked.mend, checked.error())
+    if why:
+        return Finding("environment", Level.YELLOW, f"{dist} {why}", elsewhere)
     if checked.notes:
         return Finding("environment", Level.YELLOW, f"{dist}: {'; '.join(checked.notes)}", checked.mend)
     proof = "closes offline" if checked.manifest is None else f"closes offline, {len(checked.manifest.wheels)} wheels"
-    return Finding("environment", Level.GREEN, f"{dist}: {proof}, all digests right")
+    return Finding("environment", Level.GREEN, f"{dist}: {proof}{'' if case.is_quick else ', all digests right'}")
 
 
 def _without_environment(case: Case) -> Finding:
@@ -94,12 +101,14 @@ def _without_environment(case: Case) -> Finding:
     why = hidden(python, case.site)
     if why:
         mend = "Build one, and name it: fb env build -o dist; --slurm environment=dist"
-        return Finding("environment", Level.RED, f"none is named, and {python} {why}", mend)
+        level = Level.RED if case.site is not None else Level.YELLOW
+        return Finding("environment", level, f"none is named, and {python} {why}", mend)
     found = f"none is named: nodes use {python}"
     mend = "From one that fb env build has made, a job starts several times faster."
     # On one machine there is nothing to gain.
-    doubt = is_doubtful(python, case.site) or case.site is None or not case.site.is_this_machine
-    return Finding("environment", Level.YELLOW if doubt else Level.GREEN, found, mend if doubt else "")
+    if case.site is not None and case.site.is_this_machine:
+        return Finding("environment", Level.GREEN, found)
+    return Finding("environment", Level.YELLOW, found, mend)
 
 
 def extras_needed(tasks: Sequence[Task]) -> list[str]:

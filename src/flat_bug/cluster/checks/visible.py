@@ -13,7 +13,7 @@ MOUNTS = Path("/proc/self/mounts")
 
 
 def hidden(path: Path, site: Site | None) -> str:
-    """Return why nodes do not see a file, or nothing where they may."""
+    """Return why nodes do not see a file, or nothing where they may; without a site they may all the same."""
     if site is not None and site.is_this_machine:
         return ""
     real = path.resolve()
@@ -23,8 +23,11 @@ def hidden(path: Path, site: Site | None) -> str:
 
 
 def is_doubtful(path: Path, site: Site | None) -> bool:
-    """Return whether a file lies on a local disk, which nodes see only if this machine exports it."""
-    if site is not None and site.is_this_machine:
+    """Return whether a file lies on a local disk, which nodes see only if this machine exports it.
+
+    Without a site nobody knows whether the nodes are this machine.
+    """
+    if site is None or site.is_this_machine:
         return False
     return kind_of_file_system(path) in OWN_KINDS
 
