@@ -1,5 +1,8 @@
 """Runs on a real Slurm as they normally go."""
 
+import os
+import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,15 +12,17 @@ import yaml
 from tests.comparison import ANIMAL, make_network, make_place
 from tests.slurm_runs import SMALL, Place, fb, fb_states, task, wait
 
-from flat_bug.cluster import states
+from flat_bug.cluster.preflight import preflight
 from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
 from flat_bug.cluster.rehearsal.shape import ClusterShape
 from flat_bug.cluster.scheduler import SchedulerError
 from flat_bug.cluster.submission import submissions
-from flat_bug.experiments.plan import Task
+from flat_bug.experiments.plan import Plan, Task
+from flat_bug.experiments.record import read_record
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
+SECONDS = 900
 Maker = Callable[[ClusterShape], LocalSlurm]
 
 
@@ -30,17 +35,27 @@ def many(count: int) -> list[Task]:
     return [task(f"t{number:03}") for number in range(count)]
 
 
-def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which every query of the scheduler adds its command."""
-    asked: list[str] = []
-    original = states.run_command
+COMMANDS = ("sacct", "sacctmgr", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
 
-    def count(words: list[str]) -> str:
-        asked.append(words[0])
-        return original(words)
 
-    monkeypatch.setattr(states, "run_command", count)
-    return asked
+class Listener:
+    """Stands before Slurm's commands and counts who calls them, whichever process that is."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.calls = folder / "calls"
+        programs = folder / "listening"
+        programs.mkdir()
+        for name in COMMANDS:
+            program = programs / name
+            program.write_text(f'#!/bin/sh\necho {name} >>{self.calls}\nexec {shutil.which(name)} "$@"\n')
+            program.chmod(0o755)
+        patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+    def heard(self) -> dict[str, int]:
+        """Return command → how often it was called since the last time, of those that were."""
+        calls = self.calls.read_text().split() if self.calls.exists() else []
+        self.calls.unlink(missing_ok=True)
+        return dict(Counter(calls))
 
 
 class TestComparingModels:
@@ -123,32 +138,40 @@ class TestCancelling:
 
 
 class TestTwoHundredTasks:
-    def test_all_are_in_the_queue_and_one_question_tells_their_states(
+    def test_two_calls_submit_them_and_one_question_tells_their_states(
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        listener = Listener(place.folder, monkeypatch)
         run = place.submit(many(200), "hold=true")
-        asked = counting(monkeypatch)
-        assert list(run.states().values()) == ["queued"] * 200
-        assert asked == ["squeue"]
-        assert len(submissions(run.folder)) == 2
+        assert listener.heard() == {"sbatch": 2}
+        assert fb_states(run.path) == dict.fromkeys((each.id for each in many(200)), "queued")
+        assert listener.heard() == {"squeue": 1}
 
-    def test_arrays_are_no_longer_than_the_cluster_allows(
+    def test_several_share_a_job_where_that_is_wanted(self, place: Place) -> None:
+        run = place.submit(many(200), "tasks_per_job=20", "hold=true", max_array_size=5)
+        assert [len(found.submission.elements) for found in submissions(run.folder)] == [5, 5, 0]
+
+    def test_each_is_a_job_of_an_array_as_long_as_the_cluster_allows_and_leaves_its_record(
         self, make_slurm: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        small = make_slurm(ClusterShape(nodes=1, accounting=False, max_array_size=50))
-        run = Place(small, tmp_path, monkeypatch).submit(many(200), "hold=true", max_array_size=50, accounting=False)
-        asked = counting(monkeypatch)
-        assert list(run.states().values()) == ["queued"] * 200
-        assert asked == ["squeue"]
+        place = Place(make_slurm(ClusterShape(nodes=3, max_array_size=50)), tmp_path, monkeypatch)
+        listener = Listener(tmp_path, monkeypatch)
+        preflight(place.settings(max_array_size=50), Plan(experiment="test", tasks=tuple(many(200))))
+        checking = listener.heard()
+        run = place.submit(many(200), max_array_size=50)
+        assert listener.heard() == {"sbatch": 5}
+        assert checking.keys() <= {"sbatch", "scontrol", "sinfo", "squeue"}
+        assert sum(checking.values()) <= 5, checking
         assert [len(found.submission.elements) for found in submissions(run.folder)] == [50, 50, 50, 50, 0]
-
-    def test_each_leaves_its_record(self, place: Place) -> None:
-        run = place.submit(many(200), "tasks_per_job=20", max_array_size=5)
-        assert [len(found.submission.elements) for found in submissions(run.folder)] == [5, 5, 0]
-        run.wait_until_ended(400)
-        assert set(run.states().values()) == {"done"}
+        assert set(fb_states(run.path).values()) <= {"queued", "running", "done"}
+        assert listener.heard() == {"squeue": 1}
+        run.wait_until_ended(SECONDS)
+        assert fb_states(run.path) == dict.fromkeys((each.id for each in many(200)), "done"), run.report()
         assert len(list(run.path.glob("tasks/*/attempt-*"))) == 200
-        assert len(list(run.path.glob("tasks/*/attempt-1/result.json"))) == 200
+        records = [read_record(attempt) for attempt in run.path.glob("tasks/*/attempt-1")]
+        jobs = run.folder.path.glob("slurm/submission-*/[0-9]*_[0-9]*.log")
+        assert {record.node.slurm_job for record in records if record} == {job.stem for job in jobs}
+        assert len({record.node.slurm_job for record in records if record}) == 200
 
 
 class TestSites:
