@@ -191,6 +191,12 @@ class TestRefused:
         with pytest.raises(DatasetError, match="which is no file"):
             pack(tree, follow_links=True)
 
+    def test_a_link_that_leads_to_itself(self, tree):
+        (tree / "link").symlink_to("link")
+        with pytest.raises(DatasetError, match="cannot be read: Too many levels of symbolic links") as raised:
+            pack(tree, follow_links=True)
+        assert raised.value.where.endswith("link")
+
     def test_a_pipe_or_a_socket_is_not_waited_for(self, tree):
         os.mkfifo(tree / "pipe")
         with pytest.raises(DatasetError, match="neither a file nor a folder"):

@@ -12,12 +12,13 @@ from tests.conftest import missing
 
 from flat_bug.cli._support import run
 from flat_bug.cli.main import build_app
-from flat_bug.datasets.archive import pack
-from flat_bug.datasets.stage import LOCK, needed, stage
+from flat_bug.datasets.archive import pack, read_manifest
+from flat_bug.datasets.archive_parts import select
+from flat_bug.datasets.stage import LOCK, stage
 from flat_bug.datasets.staged_folder import RECEIPT
 from flat_bug.errors import OutputError, UsageError
 
-VAL = ["images/val,labels/val"]
+VAL = ["images/val", "labels/val"]
 
 
 HOLLOW = '{"format": 1, "identity": "", "archive": "", "parts": [], "files": [], "outdated": []}'
@@ -111,9 +112,15 @@ class TestParts:
         archive.write_bytes(content)
         assert files_of(stage(archive, node, VAL).root) == part_of(PREPARED, "/val/")
 
-    @pytest.mark.parametrize("only", [["images/val", "labels/val"], [" /images/val/ , labels/val"], ["val"]])
+    @pytest.mark.parametrize("only", [["images/val", "labels/val"], ["/images/val/", "labels/val/"], ["val"]])
     def test_parts_are_given_in_any_of_these_ways(self, only, archive, node):
         assert files_of(stage(archive, node, only).root) == part_of(PREPARED, "/val/")
+
+    @pytest.mark.parametrize("part", ["images/va,l", " images", "images ", "a, b"])
+    def test_a_part_is_named_as_it_is(self, part, node, tmp_path):
+        files = {f"{part}/a.jpg": b"a", "val/b.jpg": b"b"}
+        archive = pack(write_tree(tmp_path / "t", files)).archive
+        assert set(files_of(stage(archive, node, [part]).root)) == {f"{part}/a.jpg"}
 
     @pytest.mark.parametrize("part", ["insects/labels", "labels"])
     def test_a_part_is_a_folder_with_all_in_it(self, part, archive, node):
@@ -132,7 +139,7 @@ class TestParts:
         )
         assert not node.exists()
 
-    @pytest.mark.parametrize("only", [[""], ["images/val,"], ["/"], [" "]])
+    @pytest.mark.parametrize("only", [[""], ["images/val", ""], ["/"]])
     def test_a_part_without_a_name_is_not_everything(self, only, archive, node):
         with pytest.raises(UsageError, match="no name"):
             stage(archive, node, only)
@@ -151,10 +158,10 @@ class TestParts:
         ]
 
     def test_what_would_be_written_is_known_before(self, archive, node):
-        for only in ([], VAL, ["images/train"]):
-            known = needed(archive, only)
-            staged = stage(archive, node / "-".join(only), only)
-            assert (known.files, known.bytes) == (staged.written_files, staged.written_bytes)
+        for number, only in enumerate(([], VAL, ["images/train"])):
+            known = select(read_manifest(archive), only)
+            staged = stage(archive, node / str(number), only)
+            assert (len(known.members), known.bytes) == (staged.written_files, staged.written_bytes)
 
 
 class TestRepair:
@@ -287,7 +294,7 @@ class TestCommand:
         assert f"Staged: {node / 'fb_yolo'}" in said
         assert "5 files, 80.44 kB" in said
         assert "verified by SHA-256" in said
-        assert self.fb(archive, node, "--only", "images/val,labels/val") == 0
+        assert self.fb(archive, node, "--only", " images/val/ , labels/val") == 0
         assert f"There already: {node / 'fb_yolo'}" in capsys.readouterr().out
 
     def test_json_is_one_object(self, archive, node, capsys):
@@ -295,6 +302,10 @@ class TestCommand:
         said = json.loads(capsys.readouterr().out)
         assert said["root"] == str(node / "fb_yolo")
         assert (said["files"], said["written_files"], said["was_there"]) == (10, 10, False)
+
+    def test_a_comma_too_many_is_not_everything(self, archive, node, capsys):
+        assert self.fb(archive, node, "--only", "images/val,") == 2
+        assert "a part has no name" in capsys.readouterr().err
 
     @pytest.mark.parametrize("value", ["", " "])
     def test_a_variable_that_is_not_set_is_not_the_working_folder(self, value, archive, tmp_path, monkeypatch, capsys):

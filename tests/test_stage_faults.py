@@ -1,15 +1,20 @@
 """What may happen while an archive is staged: no room, kill -9, and others who stage at the same time."""
 
+import ctypes
+import errno
 import fcntl
 import json
 import os
+import platform
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,12 +22,12 @@ from tests.archives import NEWER, PREPARED, everything, files_of, part_of, write
 from tests.conftest import missing
 
 from flat_bug.datasets.archive import pack
-from flat_bug.datasets.stage import LOCK, stage
+from flat_bug.datasets.stage import LOCK, UNFINISHED, stage
 from flat_bug.datasets.staged_folder import RECEIPT
 from flat_bug.datasets.zip_records import central_entry, end_records, local_header
 from flat_bug.errors import MissingPartError, OutputError
 
-VAL = ["images/val,labels/val"]
+VAL = ["images/val", "labels/val"]
 
 
 @pytest.fixture
@@ -38,6 +43,19 @@ def newer(tmp_path: Path) -> Path:
 @pytest.fixture
 def node(tmp_path: Path) -> Path:
     return tmp_path / "node"
+
+
+@contextmanager
+def small_disk(folder: Path, options: str) -> Iterator[None]:
+    """Have a file system of its own at a folder."""
+    mount, umount = shutil.which("mount") or missing("mount"), shutil.which("umount") or missing("umount")
+    command = [mount, "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        missing("the right to mount a tmpfs")
+    try:
+        yield
+    finally:
+        subprocess.run([umount, str(folder)], check=True)
 
 
 class TestRoom:
@@ -56,14 +74,19 @@ class TestRoom:
         assert raised.value.exit_code == 3
         assert everything(node).keys() <= {LOCK}
 
-    def test_too_few_inodes_are_told_too(self, archive, node, monkeypatch):
-        # A file system with twelve inodes left needs root to make; the answer of the system does as well.
-        true = os.statvfs
-        monkeypatch.setattr(os, "statvfs", lambda path: _with_inodes(true(path), 12))
-        with pytest.raises(MissingPartError, match=r"not enough inodes: \d+ files and folders to write, 12 more"):
-            stage(archive, node)
-        monkeypatch.setattr(os, "statvfs", lambda path: _with_inodes(true(path), 0, total=0))
-        assert files_of(stage(archive, node).root) == PREPARED
+    def test_too_few_inodes_are_told_too(self, archive, node):
+        node.mkdir()
+        # Two of these are the folder itself and the lock.
+        with small_disk(node, "size=10m,nr_inodes=14"):
+            with pytest.raises(MissingPartError, match=r"not enough inodes: \d+ files and folders to write, 12 more"):
+                stage(archive, node)
+            assert everything(node).keys() == {LOCK}
+
+    def test_a_file_system_that_makes_inodes_as_it_needs_them(self, archive, node):
+        node.mkdir()
+        with small_disk(node, "size=10m,nr_inodes=0"):
+            assert os.statvfs(node).f_files == 0
+            assert files_of(stage(archive, node).root) == PREPARED
 
     @pytest.mark.parametrize("earlier", [None, "same", "newer"])
     def test_a_disk_that_fills_up_meanwhile_changes_nothing(self, earlier, archive, newer, node):
@@ -83,11 +106,7 @@ class TestRoom:
     def test_a_file_system_that_is_truly_full(self, archive, tmp_path, monkeypatch):
         small = tmp_path / "small"
         small.mkdir()
-        mount, umount = shutil.which("mount") or missing("mount"), shutil.which("umount") or missing("umount")
-        command = [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            missing("the right to mount a tmpfs")
-        try:
+        with small_disk(small, "size=2m"):
             with pytest.raises(MissingPartError, match="not enough space"):
                 stage(archive, small)
             # Others may write after we have asked.
@@ -97,14 +116,6 @@ class TestRoom:
             assert "Free some space" in raised.value.mend
             assert everything(small).keys() == {LOCK}
             assert files_of(stage(archive, small, VAL).root) == part_of(PREPARED, "/val/")
-        finally:
-            subprocess.run([umount, str(small)], check=True)
-
-
-def _with_inodes(state: os.statvfs_result, free: int, total: int = 1000) -> os.statvfs_result:
-    values = list(state)
-    values[5:8] = [total, free, free]
-    return os.statvfs_result(values)
 
 
 def killed_at(step: int, work: Callable[[], object]) -> bool:
@@ -185,10 +196,49 @@ class TestTogether:
         return [json.loads(process.communicate(timeout=60)[0])["was_there"] for process in started]
 
     def test_one_writes_and_the_others_find_it_there(self, archive, node):
-        assert sorted(self.together(archive, node, VAL * 4)) == [False, True, True, True]
+        assert sorted(self.together(archive, node, [",".join(VAL)] * 4)) == [False, True, True, True]
         assert files_of(node / "fb_yolo") == part_of(PREPARED, "/val/")
 
     def test_those_who_want_other_parts_do_not_disturb_each_other(self, archive, node):
         parts = ["images/val", "labels/val", "images/train", "labels/train"]
         assert self.together(archive, node, parts) == [False] * 4
+        assert files_of(node / "fb_yolo") == PREPARED
+
+
+FLOCK = {"x86_64": 73, "aarch64": 32}
+"""Numbers of the system call."""
+
+
+def without_locks() -> None:
+    """Have this process and its children find no file system with locks, as on Lustre mounted with ``noflock``."""
+    rules = [
+        (0x20, 0, 0, 0),  # load the number of the call
+        (0x15, 0, 1, FLOCK[platform.machine()]),  # if it is this one
+        (0x06, 0, 0, 0x0005_0000 | errno.ENOSYS),  # the answer is an error
+        (0x06, 0, 0, 0x7FFF_0000),  # all others are allowed
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
+    program = ctypes.create_string_buffer(struct.pack("HP", len(rules), ctypes.addressof(code)))
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    if prctl(38, 1, 0, 0, 0) or prctl(22, 2, program):
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
+@pytest.mark.skipif(platform.machine() not in FLOCK, reason="the number of flock is not known here")
+class TestWithoutLocks:
+    def start(self, archive: Path, node: Path, only: str) -> subprocess.Popen[bytes]:
+        command = ["-c", "from flat_bug.cli.main import main; main()", "data", "stage", archive, node, "--only", only]
+        return subprocess.Popen([sys.executable, *command], preexec_fn=without_locks)  # noqa: PLW1509 - it makes system calls only
+
+    def test_what_another_process_stages_is_left_alone(self, archive, node):
+        others = write_tree(node / UNFINISHED, {"fb_yolo/data.yaml": b"half of"})
+        assert self.start(archive, node, "val").wait(60) == 0
+        assert files_of(node / "fb_yolo") == part_of(PREPARED, "/val/")
+        assert files_of(others) == {"fb_yolo/data.yaml": b"half of"}
+        assert {path.name for path in node.iterdir()} == {LOCK, "fb_yolo", UNFINISHED}
+
+    def test_those_who_stage_at_the_same_time_all_get_what_they_want(self, archive, node):
+        parts = ["images/val", "labels/val", "images/train", "labels/train"]
+        started = [self.start(archive, node, part) for part in parts]
+        assert [process.wait(60) for process in started] == [0] * 4
         assert files_of(node / "fb_yolo") == PREPARED

@@ -5,11 +5,12 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flat_bug.errors import RunError
 from flat_bug.files import cannot_write
+from flat_bug.progress import waiting
 
 WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 """What a file system without locks answers, such as Lustre mounted with ``noflock``. There the lock is not held by
@@ -39,6 +40,34 @@ def hold(path: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def hold_when_free(path: Path, what: str) -> Iterator[bool]:
+    """Hold the lock file ``path`` during the block, once nobody else does. A link in its place is not followed.
+
+    Args:
+        path: The lock file; made when absent, and left behind.
+        what: What is locked, for the message: "the run".
+
+    Yields:
+        Whether it is held: on a file system without locks nobody holds it, and the block is run at once.
+
+    Raises:
+        OutputError: The file cannot be made.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        try:
+            held = _wait_exclusive(descriptor, what)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        yield held
+    finally:
+        os.close(descriptor)
+
+
 def is_held(path: Path) -> bool:
     """Return whether a living process holds the lock file ``path``."""
     return _try_shared(path, fcntl.LOCK_NB)
@@ -51,20 +80,42 @@ def wait_until_free(path: Path) -> None:
 
 def _acquire(descriptor: int, path: Path, what: str) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Who holds it, for the message that another process prints.
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        _try_exclusive(descriptor, fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace")
         raise RunError(
-            f"{what} is in use by {holder or 'another process'}",
+            f"{what} is in use by {_holder(descriptor)}",
             where=path.parent,
             mend="Wait until it has ended, or end it; what is finished is kept.",
         ) from error
     except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _wait_exclusive(descriptor: int, what: str) -> bool:
+    try:
+        return _try_exclusive(descriptor, fcntl.LOCK_NB)
+    except BlockingIOError:
+        with waiting(f"Waiting for {what}, which is in use by {_holder(descriptor)}"):
+            return _try_exclusive(descriptor, 0)
+
+
+def _try_exclusive(descriptor: int, flags: int) -> bool:
+    """Take the lock, and return whether the file system has locks at all; without ``LOCK_NB`` wait for it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+    except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
-            raise cannot_write(path, error) from error
+            raise
+        return False
+    # Who holds it, for the message that another process prints; on a full disk that is poorer.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    return True
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
 
 
 def _try_shared(path: Path, flags: int) -> bool:

@@ -76,7 +76,8 @@ def stage(
     if not destination.strip():
         mend = "Is the variable set? Outside of a job there is no $SLURM_TMPDIR."
         raise UsageError("the destination is empty", where="DESTINATION", mend=mend)
-    staged = stage_archive(archive, Path(destination), only or (), jobs=_positive(jobs))
+    parts = [part.strip() for text in only or () for part in text.split(",")]
+    staged = stage_archive(archive, Path(destination), parts, jobs=_positive(jobs))
     if json:
         print_json({**asdict(staged), "root": str(staged.root)})
         return

@@ -40,12 +40,14 @@ def select(manifest: ArchiveManifest, only: Sequence[str]) -> Selection:
 
     Args:
         manifest: What there is.
-        only: The parts; each text may hold several, separated by commas. Everything when there are none.
+        only: The parts, which may end in ``/``. Everything when there are none.
 
     Raises:
         UsageError: A part is in the archive nowhere, or has no name.
     """
-    parts = _parts(only)
+    parts = tuple(dict.fromkeys(part.strip("/") for part in only))
+    if "" in parts:
+        raise UsageError("a part has no name", where="--only", mend="Give folders, such as images/val,labels/val.")
     if not parts:
         return Selection((), manifest.members, manifest.folders)
     start = len(manifest.top)
@@ -72,13 +74,6 @@ def select(manifest: ArchiveManifest, only: Sequence[str]) -> Selection:
     )
     members = [member for member in manifest.members if member.name in chosen]
     return Selection(parts, tuple(members), tuple(folder for folder in manifest.folders if folder in folders))
-
-
-def _parts(only: Iterable[str]) -> tuple[str, ...]:
-    parts = [part.strip().strip("/") for text in only for part in text.split(",")]
-    if "" in parts:
-        raise UsageError("a part has no name", where="--only", mend="Give folders, such as images/val,labels/val.")
-    return tuple(dict.fromkeys(parts))
 
 
 def _and_above(folder: str) -> Iterable[str]:

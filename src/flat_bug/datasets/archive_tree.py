@@ -59,11 +59,18 @@ def _check_kind(entry: os.DirEntry[str], *, follow_links: bool) -> None:
         if not follow_links:
             mend = "Give --follow-links to pack the file that it leads to, or remove it."
             raise DatasetError(f"this is a symbolic link to {target}", where=where, mend=mend)
-        if not entry.is_file():
+        if not _leads_to_file(entry):
             mend = "Put the folder or file itself in its place."
             raise DatasetError(f"this is a symbolic link to {target}, which is no file", where=where, mend=mend)
     elif not entry.is_file():
         raise DatasetError("this is neither a file nor a folder", where=where, mend="Remove it from the tree.")
+
+
+def _leads_to_file(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_file()
+    except OSError as error:  # it leads to itself, or through a folder that may not be entered
+        raise unreadable(Path(link.path), error) from error
 
 
 def measure(sources: Sequence[SourceFile]) -> list[SourceFile]:

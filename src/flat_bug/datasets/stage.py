@@ -4,12 +4,11 @@ Everything is written into a hidden folder first and takes its name when all of 
 folder at a time; others wait, and then find it there.
 """
 
-import fcntl
 import os
+import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,22 +19,15 @@ from flat_bug.datasets.extract import extract, locate
 from flat_bug.datasets.space import require_space
 from flat_bug.datasets.staged_folder import Receipt, check_ways, commit, intact, read_receipt
 from flat_bug.files import cannot_write, printable
+from flat_bug.locks import hold_when_free
 from flat_bug.processors import usable_processors
-from flat_bug.progress import reporting
 
 LOCK = ".flat-bug-stage.lock"
 UNFINISHED = ".tmp-flat-bug-stage"
-"""What is being staged; one that is found by the holder of the lock was left by a process that was killed."""
+"""What is being staged; one that is found by the holder of the lock was left by a process that was killed. Where the
+file system has no locks, random digits follow, and what is left by such a process stays."""
 _BYTES_PER_ROW = 128
 _MOST_THREADS = 8
-
-
-@dataclass(frozen=True)
-class Needed:
-    """What staging would write into an empty folder: number of files, and their size together."""
-
-    files: int
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -61,18 +53,6 @@ class Staged:
     seconds: float
     was_there: bool
     verified: str
-
-
-def needed(archive: Path, only: Sequence[str] = ()) -> Needed:
-    """Return what ``stage`` would write into an empty folder.
-
-    Raises:
-        DatasetError: The archive is absent, broken or hostile.
-        UsageError: It has no such part.
-    """
-    with opened(archive) as stream:
-        selection = select(read_index(archive, stream), only)
-    return Needed(len(selection.members), selection.bytes)
 
 
 def stage(archive: Path, destination: Path, only: Sequence[str] = (), *, jobs: int | None = None) -> Staged:
@@ -102,8 +82,9 @@ def stage(archive: Path, destination: Path, only: Sequence[str] = (), *, jobs: i
         root = destination / manifest.top
         try:
             destination.mkdir(parents=True, exist_ok=True)
-            with _locked(destination / LOCK):
-                written = _stage(manifest, selection, stream.fileno(), root, jobs)
+            with hold_when_free(destination / LOCK, f"the folder {printable(str(destination))}") as held:
+                holder = destination / (UNFINISHED if held else f"{UNFINISHED}-{secrets.token_hex(8)}")
+                written = _stage(manifest, selection, stream.fileno(), holder, jobs)
         except OSError as error:
             raise cannot_write(Path(error.filename2 or error.filename or root), error) from error
     return Staged(
@@ -118,24 +99,11 @@ def stage(archive: Path, destination: Path, only: Sequence[str] = (), *, jobs: i
     )
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file during the block, once nobody else does; the system frees it even after ``kill -9``."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with reporting("Waiting for another process that stages here"):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _stage(manifest: ArchiveManifest, selection: Selection, descriptor: int, root: Path, jobs: int) -> Sequence[Member]:
-    """Bring the folder to hold the selection; return the members that were not there."""
-    holder = root.parent / UNFINISHED
+def _stage(
+    manifest: ArchiveManifest, selection: Selection, descriptor: int, holder: Path, jobs: int
+) -> Sequence[Member]:
+    """Bring the folder to hold the selection, through a hidden one; return the members that were not there."""
+    root = holder.parent / manifest.top
     if os.path.lexists(holder):
         shutil.rmtree(holder)  # a link is an error: it would lead elsewhere
     earlier = read_receipt(root)

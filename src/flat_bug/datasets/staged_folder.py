@@ -122,8 +122,13 @@ def commit(receipt: Receipt, holder: Path, new: Path, root: Path) -> None:
     """
     if not (root / RECEIPT).exists():
         _write_receipt(receipt, holder, new)
-        new.rename(root)
-        return
+        try:
+            new.rename(root)
+            return
+        except OSError:
+            # Where there are no locks, another process may have been a moment faster.
+            if not (root / RECEIPT).exists():
+                raise
     _write_receipt(receipt, holder, root)
     _remove(root, receipt.outdated)
     _merge(new, root)
@@ -141,11 +146,16 @@ def _merge(new: Path, there: Path) -> None:
     """Move the content of a folder into another one; a folder that is not there yet takes its name in one step."""
     with os.scandir(new) as entries:
         for entry in list(entries):
-            target = there / entry.name
-            if entry.is_dir(follow_symlinks=False) and target.is_dir():
-                _merge(Path(entry.path), target)
-            else:
-                Path(entry.path).replace(target)
+            path, target = Path(entry.path), there / entry.name
+            if not (entry.is_dir(follow_symlinks=False) and target.is_dir()):
+                try:
+                    path.replace(target)
+                    continue
+                except OSError:
+                    # As above: in the meantime another process may have made the folder.
+                    if not (path.is_dir() and target.is_dir()):
+                        raise
+            _merge(path, target)
 
 
 def _remove(root: Path, names: Sequence[str]) -> None:
