@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,14 +40,15 @@ def status(
     Args:
         run: The run folder, which -o named.
         watch: Show it again and again until nothing is queued or running.
-        every: Seconds between looks, 30 by default. Each look is one question to the scheduler.
-        json: Print one machine-readable object.
+        every: Seconds between looks, 30 by default. Each look asks the scheduler once for all tasks, and its
+            accounting once, where there are jobs that it has forgotten.
+        json: Print one machine-readable object; with --watch one for each look, on a line of its own.
     """
     folder = RunFolder.open(run)
     while True:
         statuses, notes = look(folder)
         rows = [_row(found) for found in statuses]
-        if watch and sys.stdout.isatty():
+        if watch and not json and sys.stdout.isatty():
             print("\033[2J\033[H", end="")
         if json:
             print_json({"run": str(run), "experiment": folder.plan.experiment, "tasks": rows, "notes": notes})
@@ -74,7 +76,8 @@ def cancel(run: Path, /, *, json: bool = False) -> None:
     """
     from flat_bug.cluster.cancel import cancel_jobs  # noqa: PLC0415 - runs on this machine need no Slurm
 
-    cancelled = cancel_jobs(RunFolder.open(run))
+    with waiting("Waiting for the process that submits jobs of this run, and for the scheduler's answer"):
+        cancelled = cancel_jobs(RunFolder.open(run))
     if json:
         print_json({"run": str(run), "cancelled": cancelled})
         return
@@ -159,21 +162,28 @@ def _resume_on_slurm(
     json: bool,
 ) -> int:
     from flat_bug.cli.slurm import say_submitted  # noqa: PLC0415 - runs on this machine need no Slurm
-    from flat_bug.cluster.files_of_jobs import change_options  # noqa: PLC0415
+    from flat_bug.cluster.change import change_options  # noqa: PLC0415
     from flat_bug.cluster.options import parse_slurm  # noqa: PLC0415
     from flat_bug.cluster.slurm import SlurmSubmitter, submitted_since  # noqa: PLC0415
     from flat_bug.cluster.submission import next_number  # noqa: PLC0415
 
-    if words:
-        change_options(folder, parse_slurm(words))
+    request = parse_slurm(words) if words else None
+    change = partial(change_options, folder, request) if request else None
     first = next_number(folder)
-    tasks = resume_run(folder, SlurmSubmitter(grow=grow), retry_failed)
+    try:
+        tasks = resume_run(folder, SlurmSubmitter(grow=grow), retry_failed, change)
+    except KeyboardInterrupt:
+        return _interrupted_on_slurm(run)
     if tasks:
         say_submitted(folder, run, submitted_since(folder, first), json=json)
         return EXIT_OK
     statuses, _ = look(folder)
     if any(found.state in LIVE for found in statuses):
-        print(f"Nothing to submit: what is not done is queued or running. Follow: fb status {shlex.quote(str(run))}")
+        if json:
+            print_json({"run": str(run), "jobs": [], "report_jobs": [], "tasks": []})
+        else:
+            where = shlex.quote(str(run))
+            print(f"Nothing to submit: what is not done is queued or running. Follow: fb status {where}")
         return EXIT_OK
     return show(write_results(folder, statuses), run, json=json)
 
@@ -221,6 +231,14 @@ def show(results: Results, run: Path, *, json: bool) -> int:
 def interrupted(run: Path) -> int:
     """Say how to go on after Ctrl-C and return the exit code."""
     print_lines(["interrupted", "What was finished is kept.", f"Go on with it: fb resume {shlex.quote(str(run))}"])
+    return EXIT_INTERRUPTED
+
+
+def _interrupted_on_slurm(run: Path) -> int:
+    """Say what is in the queue after Ctrl-C and return the exit code."""
+    where = shlex.quote(str(run))
+    go_on = f"See: fb status {where}. Submit the rest: fb resume {where}. Cancel: fb cancel {where}"
+    print_lines(["interrupted", "Jobs may be in the queue; no task is submitted twice.", go_on])
     return EXIT_INTERRUPTED
 
 

@@ -11,7 +11,6 @@ from flat_bug.cluster.submission import (
     DEFAULT_RETRIES,
     SETUP,
     SlurmSettings,
-    read_settings,
     slurm_folder,
     write_settings,
 )
@@ -76,15 +75,14 @@ def check_name(run: Path) -> None:
         )
 
 
-def change_options(run: RunFolder, request: SlurmRequest) -> None:
-    """Take over other options for what is submitted from now on.
+def changed_settings(before: SlurmSettings, request: SlurmRequest) -> SlurmSettings:
+    """Return how a run is submitted from now on, with options that replace those it had.
 
     Raises:
         UsageError: Something cannot change any more.
     """
     if request.setup is not None or request.profile is not None:
         raise UsageError("profile and slurm_setup cannot change when a run goes on", where="--slurm")
-    before = read_settings(run)
     changes = {
         "options": request.over(before.options),
         "without": tuple(sorted({*before.without, *request.without} - request.options.keys())),
@@ -93,7 +91,7 @@ def change_options(run: RunFolder, request: SlurmRequest) -> None:
         "tasks_per_job": request.tasks_per_job or before.tasks_per_job,
         "retries": before.retries if request.retries is None else request.retries,
     }
-    write_settings(run, before.model_copy(update=changes))
+    return before.model_copy(update=changes)
 
 
 def write_files_of_jobs(run: RunFolder, settings: SlurmSettings) -> None:

@@ -1,6 +1,6 @@
 """What a submitter is, and how a run is carried out through one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from flat_bug.experiments.plan import Task
@@ -38,13 +38,23 @@ def to_repeat(statuses: Sequence[TaskStatus], retry_failed: bool = False) -> lis
     ]
 
 
-def resume(run: RunFolder, submitter: Submitter, retry_failed: bool = False) -> list[Task]:
+def resume(
+    run: RunFolder, submitter: Submitter, retry_failed: bool = False, first: Callable[[], None] | None = None
+) -> list[Task]:
     """Run what a run still lacks and return the tasks that were submitted; nothing finished is done again.
+
+    Args:
+        run: The run.
+        submitter: Who runs the tasks.
+        retry_failed: Also repeat the tasks that failed on an input which is still the same.
+        first: Is called once the run is ours: what it changes, no other process uses half of.
 
     Raises:
         RunError: Another process is running its tasks.
     """
     with run.lock():
+        if first is not None:
+            first()
         submitter.settle(run)
         tasks = to_repeat(submitter.statuses(run), retry_failed)
         submitter.submit(run, tasks)
