@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from tests.archives import write_tree
 from tests.slurm_runs import fb_states, wait
 from tests.spots import fb
 from tests.test_train import NETWORK
@@ -22,15 +23,17 @@ from flat_bug.cluster.states import ask_queue
 from flat_bug.cluster.submission import submissions
 from flat_bug.datasets.archive import pack
 from flat_bug.datasets.prepare import prepare
+from flat_bug.datasets.stage import stage
 from flat_bug.datasets.synth import synthesize
 from flat_bug.errors import DatasetError, UsageError, WeightsError
 from flat_bug.experiments.plan import Task
-from flat_bug.experiments.record import Failure, NoProgressError, OutOfTimeError, Record, read_record
+from flat_bug.experiments.record import Failure, Node, NoProgressError, OutOfTimeError, Record, read_record
 from flat_bug.experiments.results import write_results
 from flat_bug.experiments.run_folder import RunFolder, TaskState, attempts_in
-from flat_bug.experiments.train_model import run_to_go_on_with
+from flat_bug.experiments.train_inputs import TrainInputs
+from flat_bug.experiments.train_model import gained_nothing_before, run_to_go_on_with
 from flat_bug.experiments.train_plan import plan_training
-from flat_bug.files import sha256_of, write_json, write_text
+from flat_bug.files import link_or_copy, sha256_of, write_json, write_text
 from flat_bug.segmenters.load import load_segmenter
 from flat_bug.training.checkpoints import remember_checkpoints, written_checkpoints
 from flat_bug.training.settings import TrainSettings
@@ -182,13 +185,34 @@ class TestGoingOn:
         folder = tmp_path / "tiny"
         for number in (1, 2, 3, 4):
             shutil.copytree(stopped.folder / "attempt-1", folder / f"attempt-{number}")
-        digest = json.loads((folder / "attempt-1" / "tiny" / "training.json").read_text())["tiles"]
+        record = json.loads((folder / "attempt-1" / "tiny" / "training.json").read_text())
+        digest, inputs = record["tiles"], TrainInputs.in_record(record)
+        assert inputs is not None
         shutil.rmtree(folder / "attempt-4" / "tiny")
         (folder / "attempt-3" / "tiny" / "weights" / "last.pt").write_bytes(b"half of it")
         (folder / "attempt-5").mkdir()
-        assert run_to_go_on_with(folder / "attempt-5", "tiny", digest) == folder / "attempt-2" / "tiny"
-        # What was trained on other data is not gone on with.
-        assert run_to_go_on_with(folder / "attempt-5", "tiny", "0" * 64) is None
+        assert run_to_go_on_with(folder / "attempt-5", "tiny", digest, inputs) == folder / "attempt-2" / "tiny"
+        # What was trained on other annotations is not gone on with.
+        assert run_to_go_on_with(folder / "attempt-5", "tiny", "0" * 64, inputs) is None
+
+
+class TestAgain:
+    @pytest.mark.slow
+    def test_a_finished_training_is_done_anew_once_its_images_have_changed(
+        self, workshop: Path, tmp_path: Path
+    ) -> None:
+        tree = shutil.copytree(workshop / "fb_yolo", tmp_path / "fb_yolo")
+        values = TrainSettings.from_yaml(workshop / "config.yaml").to_mapping()
+        (task,) = plan_training(str(tree), TrainSettings.from_mapping(values)).tasks
+        made = TaskFolder(tmp_path / "tasks" / "tiny", task)
+        assert made.record(made.run()).status == "ok"
+        image = next((tree / "insects" / "images" / "train").iterdir())
+        image.write_bytes(image.read_bytes() + b"behind its end")
+        again = made.run()
+        assert made.record(again).status == "ok", log_of(again)
+        assert "goes on with" not in log_of(again)
+        assert epochs_in(again / "tiny") == [1, 2, 3]
+        assert epoch(1) in log_of(again)
 
 
 class TestWithoutProgress:
@@ -383,14 +407,117 @@ class SubmittedTraining:
         return "\n".join([self.cluster.ask("squeue", "--states=all", check=False), *logs])
 
 
+def trained_run(run: Path, inputs: TrainInputs) -> Path:
+    """Make what an attempt with one epoch has left."""
+    write_text(run / "weights" / "last.pt", "a checkpoint")
+    write_json(run / "training.json", {"tiles": "digest", "inputs": inputs.model_dump(mode="json")})
+    remember_checkpoints(run, [sha256_of(run / "weights" / "last.pt")])
+    return run
+
+
 def test_a_checkpoint_of_a_stranger_is_not_gone_on_with(tmp_path: Path) -> None:
     """Only what the run itself has noted is opened: a checkpoint is a pickle."""
-    run = tmp_path / "attempt-1" / "tiny"
-    (run / "weights").mkdir(parents=True)
+    inputs = TrainInputs(archive="one")
+    run = trained_run(tmp_path / "attempt-1" / "tiny", inputs)
+    assert run_to_go_on_with(tmp_path / "attempt-2", "tiny", "digest", inputs) == run
     (run / "weights" / "last.pt").write_bytes(b"strange")
-    write_json(run / "training.json", {"tiles": "digest"})
-    remember_checkpoints(run, ["0" * 64])
-    (tmp_path / "attempt-2").mkdir()
-    assert run_to_go_on_with(tmp_path / "attempt-2", "tiny", "digest") is None
-    remember_checkpoints(run, [sha256_of(run / "weights" / "last.pt")])
-    assert run_to_go_on_with(tmp_path / "attempt-2", "tiny", "digest") == run
+    assert run_to_go_on_with(tmp_path / "attempt-2", "tiny", "digest", inputs) is None
+
+
+class TestWhatATrainingBeginsWith:
+    """The annotations are the same in all of these; they have a digest of their own."""
+
+    @pytest.fixture
+    def tree(self, tmp_path: Path) -> Path:
+        write_tree(tmp_path / "fb_yolo")
+        return tmp_path / "fb_yolo"
+
+    @pytest.fixture
+    def weights(self, tmp_path: Path) -> Path:
+        write_text(tmp_path / "start.pt", "weights")
+        return tmp_path / "start.pt"
+
+    def test_the_same_images_and_weights_are_gone_on_with(self, tmp_path: Path, tree: Path, weights: Path) -> None:
+        before = TrainInputs.of(tree, [weights], ())
+        run = trained_run(tmp_path / "attempt-1" / "tiny", before)
+        assert run_to_go_on_with(tmp_path / "attempt-2", "tiny", "digest", TrainInputs.of(tree, [weights], ())) == run
+        # A copy on another node has other times.
+        shutil.copytree(tree, tmp_path / "node", copy_function=shutil.copyfile)
+        copied = TrainInputs.of(tmp_path / "node", [weights], [before])
+        assert run_to_go_on_with(tmp_path / "attempt-2", "tiny", "digest", copied) == run
+
+    def test_with_another_image_or_other_weights_it_is_trained_anew(
+        self, tmp_path: Path, tree: Path, weights: Path
+    ) -> None:
+        before = TrainInputs.of(tree, [weights], ())
+        trained_run(tmp_path / "attempt-1" / "tiny", before)
+        write_text(weights, "others")
+        other_weights = TrainInputs.of(tree, [weights], [before])
+        assert other_weights.have_data_of(before)
+        assert run_to_go_on_with(tmp_path / "attempt-2", "tiny", "digest", other_weights) is None
+        write_text(weights, "weights")
+        image = next((tree / "insects" / "images").rglob("*.jpg"))
+        image.write_bytes(image.read_bytes()[::-1])  # of the same size
+        other_image = TrainInputs.of(tree, [weights], [before])
+        assert not other_image.have_data_of(before)
+        assert run_to_go_on_with(tmp_path / "attempt-2", "tiny", "digest", other_image) is None
+
+    def test_of_a_staged_tree_the_archive_counts_and_no_image_is_read(self, tmp_path: Path, tree: Path) -> None:
+        archive = pack(tree).archive
+        staged = TrainInputs.of(stage(archive, tmp_path / "node1", ["insects"]).root, [], ())
+        assert (staged.images, len(staged.archive)) == (None, 64)
+        assert TrainInputs.of(stage(archive, tmp_path / "node2").root, [], ()).are_those_of(staged)
+        image = next((tree / "insects" / "images").rglob("*.jpg"))
+        image.write_bytes(image.read_bytes()[::-1])
+        pack(tree, archive, force=True)
+        changed = TrainInputs.of(stage(archive, tmp_path / "node1", ["insects"]).root, [], [staged])
+        assert not changed.have_data_of(staged)
+
+    def test_an_image_that_was_changed_after_staging_is_noticed(self, tmp_path: Path, tree: Path) -> None:
+        root = stage(pack(tree).archive, tmp_path / "node").root
+        before = TrainInputs.of(root, [], ())
+        image = next((root / "insects" / "images").rglob("*.jpg"))
+        image.write_bytes(image.read_bytes()[::-1])
+        after = TrainInputs.of(root, [], [before])
+        assert (after.archive, after.have_data_of(before)) == ("", False)
+
+    def test_a_training_whose_record_says_nothing_of_them_is_not_gone_on_with(self, tmp_path: Path) -> None:
+        run = trained_run(tmp_path / "attempt-1" / "tiny", TrainInputs())
+        write_json(run / "training.json", {"tiles": "digest"})
+        assert run_to_go_on_with(tmp_path / "attempt-2", "tiny", "digest", TrainInputs()) is None
+
+
+class TestGain:
+    """Only time limits in which nothing was gained say that the limit is too short."""
+
+    def attempt(self, folder: Path, number: int, checkpoint: Path | str | None) -> Path:
+        """Make an attempt that was stopped in time, with a checkpoint of its own or that of an earlier one."""
+        attempt = folder / f"attempt-{number}"
+        last = attempt / "tiny" / "weights" / "last.pt"
+        last.parent.mkdir(parents=True)
+        if isinstance(checkpoint, str):
+            last.write_text(checkpoint)
+        elif checkpoint is not None:
+            link_or_copy(checkpoint / "tiny" / "weights" / "last.pt", last)
+        failure = Failure.of(OutOfTimeError())
+        about = {"task": "tiny", "attempt": number, "started": "2026-01-01", "seconds": 1, "peak_memory_mb": 1}
+        Record.model_validate({**about, "status": "failed", "node": Node.here(), "failure": failure}).write(attempt)
+        return attempt
+
+    def test_the_first_without_an_epoch_says_nothing_and_the_second_does(self, tmp_path: Path) -> None:
+        first = self.attempt(tmp_path, 1, None)
+        assert not gained_nothing_before(first, "tiny")
+        assert gained_nothing_before(self.attempt(tmp_path, 2, None), "tiny")
+
+    def test_one_slow_node_after_good_epochs_does_not_end_a_training(self, tmp_path: Path) -> None:
+        self.attempt(tmp_path, 1, "epoch 5")
+        good = self.attempt(tmp_path, 2, "epoch 9")
+        slow = self.attempt(tmp_path, 3, good)
+        assert not gained_nothing_before(slow, "tiny")
+        assert gained_nothing_before(self.attempt(tmp_path, 4, slow), "tiny")
+        gained = self.attempt(tmp_path, 5, "epoch 10")
+        assert not gained_nothing_before(self.attempt(tmp_path, 6, gained), "tiny")
+
+    def test_a_broken_record_counts_as_none(self, tmp_path: Path) -> None:
+        write_text(self.attempt(tmp_path, 1, None) / "result.json", "{")
+        assert not gained_nothing_before(self.attempt(tmp_path, 2, None), "tiny")

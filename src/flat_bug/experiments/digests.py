@@ -1,7 +1,7 @@
 """Digests of files and folders that are cheap to check again."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,13 +23,20 @@ class Digest(Frozen):
     stat: str
 
 
-def digest_of(path: Path) -> Digest:
+def digest_of(path: Path, known: Iterable[Digest] = ()) -> Digest:
     """Return the digest of a file, or of a folder with everything in it.
+
+    Args:
+        path: A file or a folder.
+        known: Earlier digests of it. One with the same sizes and times is returned, and the content is not read.
 
     Raises:
         OSError: Something cannot be read.
     """
     stat = _stat_of(path)
+    for digest in known:
+        if digest.stat == stat:
+            return digest
     if path.is_dir():
         content = hashlib.sha256()
         for file in _files_in(path):

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import count
@@ -19,7 +20,15 @@ from flat_bug.training.settings import TrainSettings
 RECORD = "training.json"
 
 
-def write_record(run: Path, tree: Path, tiles: TileSet, settings: TrainSettings, command: str) -> None:
+def write_record(
+    run: Path,
+    tree: Path,
+    tiles: TileSet,
+    settings: TrainSettings,
+    *,
+    command: str,
+    inputs: Mapping[str, Any] | None = None,
+) -> None:
     """Write the record of a run that is about to begin."""
     ground_truth = {split: ground_truth_path(tree, split) for split in ("train", "val")}
     record = {
@@ -30,6 +39,7 @@ def write_record(run: Path, tree: Path, tiles: TileSet, settings: TrainSettings,
         "ground_truth_sha256": {split: sha256_of(path) for split, path in ground_truth.items() if path.is_file()},
         "data": describe_data(tree, tiles),
         "tiles": tiles.digest,
+        **({} if inputs is None else {"inputs": dict(inputs)}),
         "settings": settings.to_mapping(),
         "versions": {name: version(name) for name in ("torch", "ultralytics", "numpy")},
         "python": platform.python_version(),

@@ -46,6 +46,7 @@ def train(
     tiles: Path | None = None,
     command: str = "",
     trust_weights: bool = False,
+    inputs: Mapping[str, Any] | None = None,
 ) -> TrainedModel:
     """Train on a prepared tree in a new run folder.
 
@@ -55,6 +56,7 @@ def train(
         tiles: Where the training tiles are, or are to be cut; by default in the run folder.
         command: The command line, for the record.
         trust_weights: Open .pt files that the settings name; they can run any code.
+        inputs: What else the caller wants to find in the record of what it trains on.
 
     Raises:
         MissingPartError: torch or ultralytics is not installed.
@@ -68,7 +70,7 @@ def train(
     run = new_run_folder(Path(settings.project), settings.name)
     try:
         cut = cut_tree(tree, tiles or run / "tiles", tile_settings(settings))
-        write_record(run, tree, cut, settings, command)
+        write_record(run, tree, cut, settings, command=command, inputs=inputs)
     except BaseException:
         # A folder without a record could never be resumed.
         shutil.rmtree(run, ignore_errors=True)
