@@ -40,8 +40,7 @@ def status(
     Args:
         run: The run folder, which -o named.
         watch: Show it again and again until nothing is queued or running.
-        every: Seconds between looks, 30 by default. Each look asks the scheduler once for all tasks, and its
-            accounting once, where there are jobs that it has forgotten.
+        every: Seconds between looks, 30 by default. Each asks the scheduler once, and its accounting at most once.
         json: Print one machine-readable object; with --watch one for each look, on a line of its own.
     """
     folder = RunFolder.open(run)
