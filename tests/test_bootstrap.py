@@ -16,7 +16,7 @@ from tests.test_compare_models_run import make_network, make_place
 from flat_bug.cli._support import run
 from flat_bug.cli.main import build_app
 from flat_bug.cluster.batch_script import batch_script, managed_options, seconds_before_end
-from flat_bug.cluster.bootstrap import bootstrap_script
+from flat_bug.cluster.bootstrap import TIME_UP, bootstrap_script
 from flat_bug.cluster.files_of_jobs import settings_of
 from flat_bug.cluster.options import parse_slurm
 from flat_bug.cluster.profile import ClusterProfile, load_profile
@@ -197,6 +197,55 @@ def test_after_a_careless_setup_script_the_rest_is_strict_again(setup_run: Path)
     assert note.read_text().startswith("the environment that the script of slurm_setup has made (exit code 1")
 
 
+def test_a_time_limit_that_comes_near_in_the_setup_is_no_fault_of_a_step(setup_run: Path) -> None:
+    (setup_run / "slurm" / "setup.sh").write_text("kill -USR1 $$\nsleep 60\n")
+    assert bootstrap(setup_run, PATH=USUAL_PATH).returncode == 1
+    note = (setup_run / "slurm" / "submission-1" / "setup-failed-0").read_text()
+    assert note == f"the script of slurm_setup ({TIME_UP}, node n1)\n"
+
+
+def test_a_signal_before_the_program_is_there_to_hear_it_leaves_a_note(setup_run: Path) -> None:
+    python = setup_run / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/bash\n[ "$1" = -c ] || kill -USR1 $$\n')
+    python.chmod(0o755)
+    (setup_run / "slurm" / "setup.sh").write_text('PATH="$PWD/bin:$PATH"\n')
+    assert bootstrap(setup_run, PATH=USUAL_PATH).returncode == 1
+    note = (setup_run / "slurm" / "submission-1" / "setup-failed-0").read_text()
+    assert note == f"starting the tasks ({TIME_UP}, node n1)\n"
+
+
+def test_of_several_nodes_that_fail_the_first_says_why(setup_run: Path) -> None:
+    note = setup_run / "slurm" / "submission-1" / "setup-failed-0"
+    note.write_text("staging: the archive is damaged (node n2)\n")
+    (setup_run / "slurm" / "setup.sh").write_text("false\n")
+    assert bootstrap(setup_run, "node", PATH=USUAL_PATH).returncode == 1
+    assert note.read_text() == "staging: the archive is damaged (node n2)\n"
+
+
+@pytest.mark.parametrize("code", ["false", "exit 0", "kill -USR1 $$; sleep 60", "kill -TERM $$"])
+def test_a_setup_that_fails_leaves_nothing_in_the_folder_of_the_node(code: str, setup_run: Path) -> None:
+    (setup_run / "slurm" / "setup.sh").write_text(f'touch "$SLURM_TMPDIR/file"\n{code}\n')
+    local = setup_run / "local"
+    local.mkdir()
+    assert bootstrap(setup_run, SLURM_TMPDIR="", TMPDIR=str(local), PATH=USUAL_PATH).returncode != 0
+    assert not list(local.iterdir())
+
+
+def test_on_other_nodes_of_a_job_the_folder_stays_for_its_tasks(tmp_path: Path) -> None:
+    (tmp_path / "slurm" / "submission-1").mkdir(parents=True)
+    (tmp_path / "slurm" / "node_environment.py").write_text(
+        "import sys\nprint('/bin/echo')\nassert '--clean' not in sys.argv\n"
+    )
+    (tmp_path / "bootstrap.sh").write_text(golden("bootstrap-generic.sh"))
+    local = tmp_path / "local"
+    local.mkdir()
+    # Its step of srun has one node, though the job has several.
+    done = bootstrap(tmp_path, "node", SLURM_TMPDIR="", TMPDIR=str(local), SLURM_NNODES="1", PATH=USUAL_PATH)
+    assert (done.returncode, done.stdout) == (0, "-m flat_bug.cluster.job 1 0 --stage-only\n")
+    assert (local / f"flat-bug-{os.getuid()}-7").is_dir()
+
+
 def test_a_module_that_is_missing_ends_the_job_with_its_step(tmp_path: Path) -> None:
     profile = ClusterProfile(name="here", modules=("python/3.11.5", "gcc"))
     (tmp_path / "slurm" / "submission-1").mkdir(parents=True)
@@ -210,10 +259,10 @@ def test_a_module_that_is_missing_ends_the_job_with_its_step(tmp_path: Path) -> 
     assert note == "loading the modules (exit code 1, node n1)\n"
 
 
-def bootstrap(run_folder: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+def bootstrap(run_folder: Path, *part: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     """Run ``bootstrap.sh`` as a job would, without Slurm."""
     environment = {"SLURM_TMPDIR": str(run_folder / "node"), "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1", **variables}
-    command = ["/bin/bash", "bootstrap.sh", "1", "0"]
+    command = ["/bin/bash", "bootstrap.sh", "1", "0", *part]
     return subprocess.run(command, cwd=run_folder, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -7,16 +7,32 @@ submission=$1 index=$2 part=${3:-job}
 run=$PWD
 step=start
 failed=slurm/submission-$submission/setup-failed-$index
+own_folder=
 
 fail() { # one line where `fb status` looks, and the end of the job
-  local code=$?
+  local why=${1:-exit code $?}
   trap - ERR EXIT
-  printf '%s\n' "$step (exit code $code, node ${SLURMD_NODENAME:-$HOSTNAME})" >"$run/$failed"
-  echo "setup failed: $step (exit code $code)" >&2
+  trap '' USR1
+  # Of several nodes or steps that fail, the first says why.
+  [ -s "$run/$failed" ] ||
+    printf '%s\n' "$step ($why, node ${SLURMD_NODENAME:-$HOSTNAME})" >"$run/$failed" || true
+  echo "setup failed: $step ($why)" >&2
+  end
   exit 1
 }
-trap fail ERR
+end() { # nothing stays on the nodes
+  [ -z "${SLURM_TMPDIR:-}" ] ||
+    python3 -I "$run/slurm/node_environment.py" --clean "$SLURM_TMPDIR" 2>/dev/null || true
+  [ -n "$own_folder" ] || return 0
+  if [ "${SLURM_NNODES:-1}" -gt 1 ] && [ "$part" = job ]; then
+    timeout 60 srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 rm -rf -- "$own_folder" 2>/dev/null || true
+  fi
+  rm -rf -- "$own_folder" || true
+}
 say() { echo "$(date +%T) $*" >&2; }
+trap fail ERR
+# Slurm says by this signal that the time limit comes near; what is running ends first.
+trap 'fail "the time limit came near"' USR1
 
 [ "$part" = node ] || rm -f "$failed"
 
@@ -36,6 +52,8 @@ for name in SLURM_TMPDIR TMPDIR; do
     break
   fi
 done
+# What the other nodes prepare stays there for the tasks; the job itself removes it at its end.
+[ "$part" = node ] || trap end EXIT
 if [ -z "$folder" ] || [ "$name" != SLURM_TMPDIR ]; then
   # The same name on each node of the job; nobody else may have made it.
   folder=${folder:-/tmp}/flat-bug-$(id -u)-$SLURM_JOB_ID
@@ -47,14 +65,17 @@ if [ -z "$folder" ] || [ "$name" != SLURM_TMPDIR ]; then
 fi
 export SLURM_TMPDIR=$folder
 part_of_nodes=one
-[ "${SLURM_NNODES:-1}" -le 1 ] || part_of_nodes=several
+[ "$part" = job ] && [ "${SLURM_NNODES:-1}" -le 1 ] || part_of_nodes=several
 
 step='making the environment'
 FB_PYTHON=$(python3 -I slurm/node_environment.py "slurm/environment-$part_of_nodes.json" "$SLURM_TMPDIR")
 
 if [ "${SLURM_NNODES:-1}" -gt 1 ] && [ "$part" = job ] && [ "$index" != finaliser ]; then
-  step='preparing every node of the job'
-  srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 /bin/bash bootstrap.sh "$submission" "$index" node
+  # This one is the first.
+  step='preparing the other nodes of the job'
+  others=$((SLURM_NNODES - 1))
+  srun --relative=1 --nodes="$others" --ntasks="$others" --ntasks-per-node=1 \
+    /bin/bash bootstrap.sh "$submission" "$index" node
 fi
 
 if [ "$part" = node ]; then
@@ -64,21 +85,19 @@ if [ "$part" = node ]; then
 fi
 
 # Slurm's signals reach this script alone: each goes on to the tasks, which then leave a record.
-step='running the tasks'
-end() {
-  python3 -I "$run/slurm/node_environment.py" --clean "$SLURM_TMPDIR" 2>/dev/null || true
-  [ -z "${own_folder:-}" ] || rm -rf -- "$own_folder"
-}
-trap end EXIT
+step='starting the tasks'
 "$FB_PYTHON" -m flat_bug.cluster.job "$submission" "$index" &
 tasks=$!
 trap 'kill -USR1 "$tasks" 2>/dev/null || true' USR1
 trap 'kill -TERM "$tasks" 2>/dev/null || true' TERM
 trap - ERR
 set +e
-code=255
 while kill -0 "$tasks" 2>/dev/null; do
   wait "$tasks"
-  code=$?
 done
+# The exit code of the tasks, and not of a wait that a signal has ended.
+wait "$tasks"
+code=$?
+# Only before the program is there to hear it does the signal end it.
+[ "$code" -ne $((128 + $(kill -l USR1))) ] || fail 'the time limit came near'
 exit "$code"

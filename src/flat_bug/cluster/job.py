@@ -219,11 +219,13 @@ def main(tokens: list[str] | None = None) -> int:
         if options.index == FINALISER:
             from flat_bug.cluster.finalise import finalise  # noqa: PLC0415 - tasks do not need what it imports
 
-            return finalise(run)
+            with let_through():
+                return finalise(run)
         names = submitted.submission.elements[int(options.index)]
         tasks = [task for task in run.plan.tasks if task.id in names]
         if options.stage_only:
-            return _stage(submitted.setup_failure_of(int(options.index)), tasks)
+            with let_through():
+                return _stage(submitted.setup_failure_of(int(options.index)), tasks)
         return Supervisor(run, submitted).run_tasks(tasks)
     except FlatBugError as error:
         print(error, file=sys.stderr)  # noqa: T201 - into the log of the job

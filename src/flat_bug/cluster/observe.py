@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from flat_bug.cluster.bootstrap import TIME_UP
 from flat_bug.cluster.scheduler import SchedulerError
 from flat_bug.cluster.states import KINDS, JobState, ask_accounting, ask_queue, sign_in_log
 from flat_bug.cluster.submission import (
@@ -316,7 +317,7 @@ def _why(submitted: Submitted, index: int, ended: Ended | None) -> tuple[Failure
     # After the state: a job that is ended in its setup leaves that file too.
     setup = submitted.setup_failure_of(index)
     if setup.is_file():
-        return "setup failed", f"the setup of its job failed: {setup.read_text(errors='replace').strip()}"
+        return _in_setup(setup.read_text(errors="replace").strip())
     # Without cgroups Slurm calls a job that it ended for its memory failed, and says why in its log only.
     if sign is not None:
         return sign, ""
@@ -328,3 +329,10 @@ def _why(submitted: Submitted, index: int, ended: Ended | None) -> tuple[Failure
             "its job never began, and the scheduler has forgotten it: it was cancelled, it seems",
         )
     return "killed", "it left no record, and the scheduler has forgotten its job: its node went down, or it was killed"
+
+
+def _in_setup(note: str) -> tuple[FailureKind, str]:
+    """Return why a job ended in its setup: neither its step nor its node is to blame when the time limit came near."""
+    if TIME_UP in note:
+        return "time limit", f"its time, of which the setup takes a part, ended before it began: {note}"
+    return "setup failed", f"the setup of its job failed: {note}"

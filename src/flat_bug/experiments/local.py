@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flat_bug.experiments.plan import Task
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
+from flat_bug.experiments.stopping import held_back
 from flat_bug.processors import usable_processors
 from flat_bug.progress import track
 
@@ -120,7 +121,8 @@ class _Children:
         command = [*self.worker, str(self.run.write_spec(task)), "--parent", str(os.getpid())]
         command += ["--cpus", ",".join(map(str, cpus))]
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we end the children.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=self.environment)
+        with held_back():  # so are signals in the new process, until it can leave a record
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=self.environment)
         self.running[task.id] = process, cpus
 
     def ended(self) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 import traceback
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,16 +42,16 @@ class OutOfTimeError(KeyboardInterrupt):
     """The scheduler will end the job soon: what is running stops as it does on Ctrl-C."""
 
 
+class OutOfTimeStagingError(OutOfTimeError):
+    """The same before all that a task reads is on its node: another attempt would begin with the same."""
+
+
 class NoProgressError(RunError):
     """The time limit came near again, and nothing was gained since it did before: another attempt would not help."""
 
 
-class StagingError(Exception):
+class StagingError(FlatBugError):
     """What a task reads could not be put on its node."""
-
-    def __init__(self, cause: FlatBugError) -> None:
-        super().__init__(str(cause))
-        self.what, self.where, self.mend = cause.what, cause.where, cause.mend
 
 
 KINDS: tuple[tuple[type[BaseException], FailureKind], ...] = (
@@ -88,12 +89,13 @@ class Failure(Frozen):
         kind = _kind_of(error)
         if isinstance(error, FlatBugError):
             return cls(kind=kind, what=error.what, where=error.where, mend=error.mend, traceback=trace)
+        if isinstance(error, OutOfTimeStagingError):
+            what = "the time limit of its job came near while its data was staged"
+            return cls(kind=kind, what=what, mend="Give it more time: fb resume RUN --grow time.", traceback=trace)
         if isinstance(error, OutOfTimeError):
             mend = "Another attempt goes on from there, or give it more time: fb resume RUN --grow time."
             what = "the time limit of its job came near"
             return cls(kind=kind, what=what, mend=mend, traceback=trace, goes_on=True)
-        if isinstance(error, StagingError):
-            return cls(kind=kind, what=error.what, where=error.where, mend=error.mend, traceback=trace)
         if isinstance(error, KeyboardInterrupt):
             return cls(kind=kind, what="stopped before it was finished", mend="Resume the run.", traceback=trace)
         return cls(kind=kind, what=f"{type(error).__name__}: {error}".strip(": "), traceback=trace)
@@ -111,19 +113,34 @@ class Outcome(Frozen):
 
 
 class Node(Frozen):
-    """Where a task ran."""
+    """Where a task ran.
+
+    Attributes:
+        host: The machine, as Slurm calls it where it does.
+        pid: The process.
+        system: The operating system.
+        slurm_job: As squeue calls it: ``123_4``.
+        interpreter: The Python that ran it; on a node, that of the environment made there.
+    """
 
     host: str
     pid: int
     system: str
     slurm_job: str = ""
+    interpreter: str = ""
 
     @classmethod
     def here(cls) -> Self:
         """Return this machine and process."""
         # What Slurm calls the node; several of its nodes can be one machine.
         host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-        return cls(host=host, pid=os.getpid(), system=platform.platform(), slurm_job=_slurm_job())
+        return cls(
+            host=host,
+            pid=os.getpid(),
+            system=platform.platform(),
+            slurm_job=_slurm_job(),
+            interpreter=sys.executable,
+        )
 
 
 class Record(Frozen):

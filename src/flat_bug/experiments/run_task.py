@@ -4,6 +4,12 @@ It makes a new attempt folder beside the spec, sends everything printed to the l
 a record whichever way the call ends. Submitters start nothing else.
 """
 
+from flat_bug.experiments.stopping import STOPPING, hold_back, let_through
+
+if __name__ == "__main__":
+    # The imports below take a second, and a signal would end this process meanwhile.
+    hold_back()
+
 import argparse
 import ctypes
 import os
@@ -28,6 +34,7 @@ from flat_bug.experiments.record import (
     Node,
     Outcome,
     OutOfTimeError,
+    OutOfTimeStagingError,
     Record,
     StagingError,
     current_versions,
@@ -49,9 +56,10 @@ def main(tokens: list[str] | None = None, calls: Mapping[str, str] = CALLS) -> i
     if options.cpus and hasattr(os, "sched_setaffinity"):
         # Every part sizes its pool of threads by the processors that it may use.
         os.sched_setaffinity(0, [int(cpu) for cpu in options.cpus.split(",")])
-    # A polite end leaves a record, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGUSR1, _stop)
+    # A polite end leaves a record, as Ctrl-C does; so it comes when there is something to stop.
+    hold_back()
+    for number in STOPPING:
+        signal.signal(number, _stop)
     try:
         record = run_task(options.spec, calls)
     except FlatBugError as error:
@@ -85,9 +93,10 @@ def _attempt(task: Task, attempt: Path, calls: Mapping[str, str]) -> Record:
     outcome = Outcome()
     failure: Failure | None = None
     try:
-        inputs |= stage_for(task)
-        _note_inputs(task, inputs)
-        outcome = load_call(task.call, calls)(dict(task.args), attempt)
+        with let_through():
+            inputs |= stage_for(task)
+            _note_inputs(task, inputs)
+            outcome = load_call(task.call, calls)(dict(task.args), attempt)
         outputs = _outputs_in(attempt)
     # Whatever goes wrong in a task, even Ctrl-C or an exit call in a part, belongs in its record.
     except BaseException as error:
@@ -112,7 +121,7 @@ def _attempt(task: Task, attempt: Path, calls: Mapping[str, str]) -> Record:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     # A scheduler signals every process of a job, and so does whoever passes it on; one of them is enough.
-    for each in (signal.SIGTERM, signal.SIGUSR1):
+    for each in STOPPING:
         signal.signal(each, signal.SIG_IGN)
     raise OutOfTimeError if number == signal.SIGUSR1 else KeyboardInterrupt
 
@@ -124,6 +133,7 @@ def stage_for(task: Task) -> dict[str, Digest]:
 
     Raises:
         StagingError: An archive is absent or damaged, or there is no space.
+        OutOfTimeStagingError: The time limit came near.
     """
     if not task.stage:
         return {}
@@ -137,7 +147,11 @@ def stage_for(task: Task) -> dict[str, Digest]:
             found[name] = digest_of_archive(archive)
             staged = stage(archive, NodePath(wanted.into).resolve(), wanted.only)
         except FlatBugError as error:
-            raise StagingError(error) from error
+            raise StagingError(error.what, where=error.where, mend=error.mend) from error
+        except OSError as error:
+            raise StagingError(f"cannot read: {error.strerror or error}", where=archive) from error
+        except OutOfTimeError as error:
+            raise OutOfTimeStagingError from error
         how = "was there" if staged.was_there else f"{staged.bytes / 1e6:.0f} MB in {staged.seconds:.1f} s"
         print(f"staged {staged.root}: {how}", flush=True)  # noqa: T201 - into the log of the attempt
     return found
