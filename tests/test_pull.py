@@ -434,7 +434,7 @@ def test_the_guides_form_of_the_command_works(
     source = put(OBJECTS)
     code, out, _ = command(f"{source}/*", str(folder))
     assert code == 0
-    assert out.startswith("Pulled: 4 files, 0.1 MB")
+    assert out.startswith("Pulled: 4 files, 105.00 kB")
     assert f"Manifest: {folder / STATE_FOLDER / 'manifest.json'}" in out
     assert "4 unchanged" in command(source, str(folder))[1]
 

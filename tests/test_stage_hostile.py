@@ -60,6 +60,9 @@ class TestNames:
             ("c:evil", "absolute"),
             ("t\\..\\..\\evil", "backslash"),
             ("t/a\0.jpg", "NUL"),
+            ("t/a\nb.jpg", "control character"),
+            ("t/\x1b[2J", "control character"),
+            ("t/\x9bm", "control character"),
             ("t//a", "empty part"),
             ("t/./a", "empty part"),
             ("./t/a", "empty part"),
@@ -68,7 +71,7 @@ class TestNames:
             ("/", "empty part"),
             (f"t/{'a' * 256}", "too long"),
             (f"t/{'é' * 128}", "too long"),
-            ("t/" + "a/" * 2100 + "a", "too long"),
+            ("t/" + "a/" * 1600 + "a", "too long"),
         ],
     )
     def test_a_name_that_would_land_elsewhere(self, name, reason, node, tmp_path):
@@ -91,6 +94,7 @@ class TestNames:
             ("t/a", "t/a/b"),
             ("t/a", "t/A/"),
             ("t/ß", "t/SS"),
+            ("t/ß\u0323", "t/ss\u0323"),
         ],
     )
     def test_two_members_that_are_one_file_somewhere(self, names, node, tmp_path):
@@ -109,8 +113,8 @@ class TestNames:
         link = (member("t/images", stat.S_IFLNK | 0o777), b"/etc")
         refused(zip_of(tmp_path / "a.zip", [link, ("t/images/passwd", b"evil")]), node, "link|clashes")
 
-    def test_control_characters_and_shell_words_are_letters_like_others(self, node, tmp_path):
-        names = ["t/$(touch x)", "t/`id`", "t/a\nb", "t/;reboot", "t/'\"", "t/\x1b[2J", "t/*", "t/-rf", "t/a|b", "t/~"]
+    def test_shell_words_are_letters_like_others(self, node, tmp_path):
+        names = ["t/$(touch x)", "t/`id`", "t/;reboot", "t/'\"", "t/*", "t/-rf", "t/a|b", "t/~"]
         staged = stage(zip_of(tmp_path / "a.zip", [(name, name.encode()) for name in names]), node)
         assert files_of(staged.root) == {name[2:]: name.encode() for name in names}
 
@@ -141,7 +145,8 @@ def test_whatever_the_names_nothing_outside_changes(names, top):
             after = {
                 name: content for name, content in everything(outside).items() if not name.startswith(inside + "/")
             }
-            assert after == {**before, inside: None, f"node/{LOCK}": b""}
+            assert after.pop(f"node/{LOCK}") is not None
+            assert after == {**before, inside: None}
 
 
 class TestStructure:

@@ -13,6 +13,7 @@ from flat_bug.datasets.pull import JOBS, Pulled
 from flat_bug.datasets.pull import pull as pull_bucket
 from flat_bug.datasets.pull_keys import shown
 from flat_bug.datasets.s3_access import find_access
+from flat_bug.datasets.space import readable
 from flat_bug.errors import EXIT_ITEMS_FAILED, EXIT_MISSING_PART, EXIT_OK
 
 MOST_ROWS = 20
@@ -93,18 +94,18 @@ def _print_plan(pulled: Pulled, *, delete: bool) -> None:
         print_table(pl.DataFrame(table, infer_schema_length=None))
     size = sum(step.wanted.remote.size for step in plan.fetch)
     print(
-        f"Would fetch {_files(len(plan.fetch))}, {_megabytes(size)}, and compare {len(plan.compare)}; "
+        f"Would fetch {_files(len(plan.fetch))}, {readable(size)}, and compare {len(plan.compare)}; "
         f"{plan.unchanged} unchanged"
     )
 
 
 def _print_result(pulled: Pulled) -> None:
-    rate = f", {_megabytes(pulled.size / pulled.seconds)}/s" if pulled.size else ""
+    rate = f", {readable(round(pulled.size / pulled.seconds))}/s" if pulled.size else ""
     same = pulled.plan.unchanged + pulled.compared
     removed = f", {len(pulled.removed)} removed" if pulled.removed else ""
     repaired = f", of them {pulled.repaired} repaired" if pulled.repaired else ""
     print(
-        f"Pulled: {_files(pulled.fetched)}{repaired}, {_megabytes(pulled.size)} in {pulled.seconds:.1f} s{rate}; "
+        f"Pulled: {_files(pulled.fetched)}{repaired}, {readable(pulled.size)} in {pulled.seconds:.1f} s{rate}; "
         f"{same} unchanged{removed}"
     )
     print(f"Folder: {pulled.folder}")
@@ -183,7 +184,3 @@ def _as_json(pulled: Pulled, *, dry_run: bool) -> dict[str, Any]:
 
 def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count} files"
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:.1f} MB"

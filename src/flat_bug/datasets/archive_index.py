@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flat_bug.datasets.archive_members import BUFFER, ENCRYPTED, Member, content, content_offset
-from flat_bug.datasets.archive_names import clash, is_leftover, why_unsafe
+from flat_bug.datasets.archive_names import clash, is_leftover
+from flat_bug.datasets.safe_names import why_unsafe
 from flat_bug.datasets.zip_records import LOCAL
 from flat_bug.errors import DatasetError
 from flat_bug.files import printable

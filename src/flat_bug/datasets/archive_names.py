@@ -1,38 +1,15 @@
-"""Which names the members of an archive may have: none leads out of the folder, and no two are one file anywhere."""
+"""Which names in an archive are left out, which unzip would change, and which are one file somewhere."""
 
 import re
-import unicodedata
 from collections.abc import Iterable
 
-_DRIVE = re.compile(r"[A-Za-z]:")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+from flat_bug.datasets.safe_names import folded
+
 _VERSION = re.compile(r";[0-9]*\Z")
-_LONGEST_PART = 255
-_LONGEST_NAME = 4000
-
-
-def why_unsafe(name: str) -> str:
-    """Return why a member's name cannot be a path below a folder, or nothing; a folder is named without its ``/``."""
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError:
-        return "its name is not UTF-8"
-    parts = name.split("/")
-    reasons = {
-        "its name holds a NUL": "\0" in name,
-        "its name holds a backslash, which is a folder on some systems": "\\" in name,
-        "its name is an absolute path": name.startswith("/") or _DRIVE.match(name) is not None,
-        "its name leads out of the folder": ".." in parts,
-        "its name has an empty part": "" in parts or "." in parts,
-        "its name is too long": len(encoded) > _LONGEST_NAME or max(len(p.encode()) for p in parts) > _LONGEST_PART,
-    }
-    return next((reason for reason, so in reasons.items() if so), "")
 
 
 def why_changed_by_unzip(name: str) -> str:
     """Return why plain ``unzip`` would give a file another name, or nothing."""
-    if _CONTROL.search(name):
-        return "its name holds a control character, which unzip drops"
     # For unzip, "a;1" is version 1 of "a", as on VMS.
     return "its name ends like a version number (;1), which unzip drops" if _VERSION.search(name) else ""
 
@@ -57,7 +34,7 @@ def clash(names: Iterable[str]) -> tuple[str, str] | None:
     for name in names:
         folder, _, last = name.rpartition("/")
         if last:
-            key = _folded(name)
+            key = folded(name)
             if key in files:
                 return files[key], name
             files[key] = name
@@ -70,13 +47,9 @@ def clash(names: Iterable[str]) -> tuple[str, str] | None:
 def _enter(folder: str, folders: dict[str, str]) -> tuple[str, str] | None:
     """Add a folder and those above it; return two spellings of one folder if there are."""
     while folder:
-        key = _folded(folder)
+        key = folded(folder)
         if key in folders:  # and so are those above it
             return None if folders[key] == folder else (folders[key] + "/", folder + "/")
         folders[key] = folder
         folder = folder.rpartition("/")[0]
     return None
-
-
-def _folded(name: str) -> str:
-    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flat_bug.datasets.archive_names import clash, is_leftover, why_changed_by_unzip, why_unsafe
+from flat_bug.datasets.archive_names import clash, is_leftover, why_changed_by_unzip
+from flat_bug.datasets.safe_names import why_unsafe
 from flat_bug.errors import DatasetError
 from flat_bug.files import printable
 

@@ -1,7 +1,6 @@
 """Pull a bucket into a folder: only what is missing, every byte checked, nothing half-written."""
 
 import errno
-import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from flat_bug.datasets.pull_state import PullState
 from flat_bug.datasets.s3 import Bucket, RemoteObject, Source
 from flat_bug.datasets.s3_access import Access
 from flat_bug.datasets.s3_digests import Checked
+from flat_bug.datasets.space import require_space
 from flat_bug.errors import DatasetError, MissingPartError, OutputError
 from flat_bug.files import cannot_write, sha256_of
 
@@ -198,7 +198,7 @@ class _Work:
                 pulled.compared += 1
             else:
                 fetch.append(step)
-        _check_space(pulled.folder, fetch)
+        require_space(pulled.folder, sum(step.wanted.remote.size for step in fetch), len(fetch))
         for step, fetched in self._each("Pulling", fetch, self._fetcher.fetch):
             self._note(step, fetched)
         pulled.unreachable = self._fetcher.unreachable.is_set()
@@ -245,24 +245,10 @@ class _Work:
             self._pulled.failed.append(Refusal(step.wanted.remote.key, error.brief()))
         except OSError as error:
             if error.errno in NO_SPACE:
-                raise _no_space(f"the disk is full: {error.strerror}", self._pulled.folder) from error
+                mend = "Free some space and run the same command again; what is complete is kept."
+                raise MissingPartError(
+                    f"the disk is full: {error.strerror}", where=self._pulled.folder, mend=mend
+                ) from error
             reason = f"its file cannot be written: {error.strerror or error}"
             self._pulled.failed.append(Refusal(step.wanted.remote.key, reason))
         return None
-
-
-def _check_space(folder: Path, fetch: Iterable[Step]) -> None:
-    sizes = [step.wanted.remote.size for step in fetch]
-    free = os.statvfs(folder)
-    room = free.f_bavail * free.f_frsize
-    if sum(sizes) > room:
-        needed = f"{sum(sizes) / 1e6:.1f} MB are needed and {room / 1e6:.1f} MB are free"
-        raise _no_space(f"there is not enough space: {needed}", folder)
-    # Some file systems make inodes as they need them, and say that there are none.
-    if free.f_files and len(sizes) > free.f_favail:
-        raise _no_space(f"there are not enough inodes: {len(sizes)} are needed, {free.f_favail} are free", folder)
-
-
-def _no_space(what: str, folder: Path) -> MissingPartError:
-    mend = "Free some space and run the same command again; what is complete is kept."
-    return MissingPartError(what, where=folder, mend=mend)

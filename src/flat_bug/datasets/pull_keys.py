@@ -1,17 +1,12 @@
 """Which keys of a bucket become which files: none outside the folder, no two the same file."""
 
-import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from flat_bug.datasets.s3 import RemoteObject
+from flat_bug.datasets.safe_names import folded, why_unsafe
 
 STATE_FOLDER = ".flat-bug-pull"
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-LONGEST_NAME = 255
-LONGEST_PATH = 3072
-"""Bytes; systems allow 4095 with the folder that it lies in."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ def choose_paths(objects: Iterable[RemoteObject], folder: str) -> tuple[list[Wan
         path = remote.key.removeprefix(folder)
         if remote.size == 0 and (not path or path.endswith("/")):
             continue
-        reason = why_unsafe(path)
+        reason = why_refused(path)
         if reason:
             refused.append(Refusal(remote.key, reason))
         else:
@@ -61,34 +56,21 @@ def choose_paths(objects: Iterable[RemoteObject], folder: str) -> tuple[list[Wan
     return _without_collisions(wanted, refused)
 
 
-def why_unsafe(path: str) -> str:
+def why_refused(path: str) -> str:
     """Return why a path within the folder must not be written, or nothing when it may be."""
-    parts = path.split("/")
-    try:
-        sizes = [len(part.encode()) for part in parts]
-    except UnicodeEncodeError:
-        return "it is not UTF-8"
-    rules = (
-        (path.startswith("/"), "it is an absolute path"),
-        ("\\" in path, "it has a backslash, which some systems take for a separator"),
-        (CONTROL.search(path) is not None, "it has a control character"),
-        (".." in parts, "it leads out of the folder"),
-        ("" in parts or "." in parts, "one of its parts is empty or a dot"),
-        (max(sizes) > LONGEST_NAME, "a part of it is too long for a file name"),
-        (sum(sizes) + len(sizes) > LONGEST_PATH, "it is too long for a path"),
-        (_same(parts[0]) == STATE_FOLDER, "this name is kept for what is known of the folder"),
-    )
-    return next((reason for broken, reason in rules if broken), "")
+    if folded(path.partition("/")[0]) == STATE_FOLDER:
+        return "this name is kept for what is known of the folder"
+    return why_unsafe(path)
 
 
 def _without_collisions(wanted: list[Wanted], refused: list[Refusal]) -> tuple[list[Wanted], list[Refusal]]:
     """Refuse what would be one file or a file and a folder at once; where letter case is ignored, or not."""
-    folders = {_same(parent) for parent in _folders_of(wanted)}
+    folders = {folded(parent) for parent in _folders_of(wanted)}
     taken: dict[str, str] = {}
     kept: list[Wanted] = []
     # By code points, so that the same bucket gives the same files in whichever order it is listed.
     for one in sorted(wanted, key=lambda each: each.path):
-        name = _same(one.path)
+        name = folded(one.path)
         if name in folders:
             refused.append(Refusal(one.remote.key, "other keys have it for a folder"))
         elif name in taken:
@@ -109,13 +91,6 @@ def _folders_of(wanted: Iterable[Wanted]) -> set[str]:
             folders.add(folder)
             folder = folder.rpartition("/")[0]
     return folders
-
-
-def _same(path: str) -> str:
-    """Return a text that is the same for all paths which some file system takes for one."""
-    if path.isascii():
-        return path.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def shown(text: str) -> str:

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from flat_bug.datasets.pull_keys import STATE_FOLDER, why_unsafe
+from flat_bug.datasets.pull_keys import STATE_FOLDER, why_refused
 from flat_bug.datasets.s3 import RemoteObject
 from flat_bug.datasets.s3_digests import Checked
 from flat_bug.errors import OutputError, UsageError
@@ -149,7 +149,7 @@ class PullState:
     def gone(self, listed: Collection[str]) -> list[str]:
         """Return the files that were pulled and are not among those that are listed now."""
         # Files are removed by what this says, and anyone who can write to the folder can write to the manifest.
-        return [path for path in self.files if path not in listed and not why_unsafe(path)]
+        return [path for path in self.files if path not in listed and not why_refused(path)]
 
     def temporary(self) -> Path:
         """Return a path for a file that is not complete."""

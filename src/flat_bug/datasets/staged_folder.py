@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flat_bug.datasets.archive_names import why_unsafe
+from flat_bug.datasets.safe_names import why_unsafe
 from flat_bug.errors import OutputError
 
 RECEIPT = ".flat-bug-staged.json"
