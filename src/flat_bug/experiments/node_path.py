@@ -48,7 +48,7 @@ class NodePath:
     @classmethod
     def literal(cls, path: Path) -> "NodePath":
         """Return the path of something that was found here; it has no variables, whatever its name."""
-        return cls(str(path.absolute()).replace(_DOLLAR, "${$}"))
+        return cls(literal_text(str(path.absolute())))
 
     def anchored(self) -> "NodePath":
         """Return the same path from the root, so that it means the same wherever a task is started."""
@@ -109,6 +109,11 @@ class NodePath:
 
     def _starts_at_home(self) -> bool:
         return self.text == "~" or self.text.startswith("~/")
+
+
+def literal_text(name: str) -> str:
+    """Return a name as a part of the text of a ``NodePath``, in which it has no variables."""
+    return name.replace(_DOLLAR, "${$}")
 
 
 def _name(match: re.Match[str]) -> str:

@@ -62,20 +62,30 @@ def _workplace(wanted: ScoreModel, attempt: Path) -> Iterator[Path]:
         raise cannot_write(parent, error) from error
     try:
         yield work
-        for made in sorted(work.iterdir()):
-            shutil.move(made, attempt / made.name)
-    except OSError as error:
-        raise cannot_write(attempt, error) from error
+        _move_all(work, attempt)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _move_all(source: Path, target: Path) -> None:
+    try:
+        for made in sorted(source.iterdir()):
+            shutil.move(made, target / made.name)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+
+
 def _take_over_unfinished(attempt: Path, work: Path) -> None:
-    """Link the predictions of the attempt before, if it left any; those of the same inputs are not made again."""
-    before = [other for other in attempts_in(attempt.parent) if other != attempt]
-    if before and (before[-1] / PREDICTIONS).is_dir():
+    """Link the predictions of the newest attempt that left any; those of the same inputs are not made again."""
+    earlier = [other / PREDICTIONS for other in reversed(attempts_in(attempt.parent)) if other != attempt]
+    before = next((folder for folder in earlier if folder.is_dir()), None)
+    if before is None:
+        return
+    try:
         # Results are replaced and never changed in place, so a link keeps the earlier attempt as it is.
-        shutil.copytree(before[-1] / PREDICTIONS, work / PREDICTIONS, copy_function=link_or_copy)
+        shutil.copytree(before, work / PREDICTIONS, copy_function=link_or_copy)
+    except OSError as error:
+        raise cannot_write(work / PREDICTIONS, error) from error
 
 
 def _scored(predicted: PredictionRun, card: ModelCard) -> Scored:

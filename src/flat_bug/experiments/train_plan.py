@@ -49,21 +49,13 @@ def plan_training(
         staged = (stage,)
     if tree is None:
         raise UsageError("there is nothing to train on", where="--data", mend="Give a prepared tree, or --archive.")
-    path = NodePath(tree)
-    path.check_not_emptied()
-    path = path.anchored()
-    truth = ground_truth_path(Path(str(path)), "train")
-    if not staged and path.is_known_here() and not NodePath(str(truth)).resolve().is_file():
-        raise DatasetError("not a prepared tree", where=path.resolve(), mend="Run fb data prepare first.")
-    for file in settings.weight_files():
-        check_trusted(file, None, trust_weights=trust_weights)
-    values = _with_whole_paths(settings.to_mapping())
-    weights = next((NodePath.literal(file) for file in settings.weight_files()), None)
+    path = _checked_tree(tree, is_staged=bool(staged))
+    weights = _checked_weights(settings, trust_weights=trust_weights)
     args = TrainModel(
         tree=str(path),
-        ground_truth=str(truth),
+        ground_truth=str(ground_truth_path(Path(str(path)), "train")),
         weights=None if weights is None else str(weights),
-        settings=values,
+        settings=_with_whole_paths(settings.to_mapping()),
         trust_weights=trust_weights,
         command=shlex.join(command),
     )
@@ -84,6 +76,24 @@ def plan_training(
         digests=_digests(task),
         tasks=(task,),
     )
+
+
+def _checked_tree(tree: str, *, is_staged: bool) -> NodePath:
+    """Return the tree, which is a prepared one as far as that can be seen from here."""
+    path = NodePath(tree)
+    path.check_not_emptied()
+    path = path.anchored()
+    if not is_staged and path.is_known_here() and not ground_truth_path(path.resolve(), "train").is_file():
+        raise DatasetError("not a prepared tree", where=path.resolve(), mend="Run fb data prepare first.")
+    return path
+
+
+def _checked_weights(settings: TrainSettings, *, trust_weights: bool) -> NodePath | None:
+    """Return the weight file that the training begins with, if it does; all that it would open are trusted."""
+    files = settings.weight_files()
+    for file in files:
+        check_trusted(file, None, trust_weights=trust_weights)
+    return NodePath.literal(files[0]) if files else None
 
 
 def _with_whole_paths(values: Mapping[str, Any]) -> dict[str, Any]:
