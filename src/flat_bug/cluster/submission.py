@@ -150,7 +150,7 @@ class Submitted:
     @property
     def jobs(self) -> Jobs:
         """Return the ids of its jobs, as far as they were noted or found."""
-        noted = _read(Jobs, self.folder / JOBS) if (self.folder / JOBS).exists() else Jobs()
+        noted = _read_if_there(Jobs, self.folder / JOBS) or Jobs()
         return Jobs(array=noted.array or self.found.array, single=self.found.single | noted.single)
 
     def note_jobs(self, jobs: Jobs) -> None:
@@ -160,7 +160,8 @@ class Submitted:
     @property
     def ended(self) -> dict[int, Ended]:
         """Return index → how the job ended, as far as somebody has seen it."""
-        return _read(EndedJobs, self.folder / ENDED).jobs if (self.folder / ENDED).exists() else {}
+        found = _read_if_there(EndedJobs, self.folder / ENDED)
+        return found.jobs if found else {}
 
     def note_ended(self, ended: dict[int, Ended]) -> None:
         """Note how jobs ended: a scheduler without accounting forgets it soon."""
@@ -213,7 +214,9 @@ def submissions(run: RunFolder) -> list[Submitted]:
     Raises:
         RunError: One is broken.
     """
-    return [Submitted(folder, _read(Submission, folder / SUBMISSION)) for folder in _folders(run)]
+    # Who submits removes what is refused, maybe at this moment.
+    found = ((folder, _read_if_there(Submission, folder / SUBMISSION)) for folder in _folders(run))
+    return [Submitted(folder, submission) for folder, submission in found if submission is not None]
 
 
 def read_submission(run: RunFolder, number: int) -> Submitted:
@@ -262,6 +265,15 @@ def _folders(run: RunFolder) -> list[Path]:
 def _number_of(folder: Path) -> int:
     match = re.fullmatch(r"submission-([0-9]+)", folder.name)
     return int(match[1]) if match else 0
+
+
+def _read_if_there(kind: type[Kind], path: Path) -> Kind | None:
+    try:
+        return _read(kind, path)
+    except RunError:
+        if path.exists():
+            raise
+        return None
 
 
 def _read(kind: type[Kind], path: Path) -> Kind:
