@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +164,16 @@ def test_a_broken_record_is_a_failure_that_resume_mends(run: RunFolder, damage: 
     assert status.state is TaskState.FAILED
     assert "the record is broken" in status.reason
     assert status.is_worth_repeating
+
+
+def test_a_record_says_which_interpreter_it_was_and_older_ones_do_not(run: RunFolder) -> None:
+    attempt = attempt_of(run)
+    record = finish(run, attempt)
+    assert record.node.interpreter == sys.executable
+    values = json.loads(record.model_dump_json())
+    del values["node"]["interpreter"]
+    (attempt / "result.json").write_text(json.dumps(values))
+    assert status_of(run).state is TaskState.DONE
 
 
 def test_a_record_cannot_both_fail_and_succeed(run: RunFolder) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from tests.slurm_runs import Place, task, wait
 from flat_bug import locks
 from flat_bug.cluster.job import Supervisor
 from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
+from flat_bug.cluster.rehearsal.shape import ClusterShape
 from flat_bug.cluster.submission import Jobs, Submission, Submitted, submissions, write_submission
 from flat_bug.datasets.archive import pack
 from flat_bug.experiments.plan import Plan, Stage, Task
@@ -182,3 +183,21 @@ class TestOnSlurm:
         record = read_record(run.attempts("a")[0])
         assert record is not None
         assert Path(record.node.interpreter) == Path(sys.executable), os.fspath(run.path)
+
+    def test_the_folders_that_several_nodes_get_go_with_the_job(
+        self,
+        make_slurm: Callable[[ClusterShape], LocalSlurm],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        cluster = make_slurm(ClusterShape(nodes=2, accounting=False, node_folder=False, modules=False))
+        local = tmp_path / "local"
+        local.mkdir()
+        monkeypatch.setenv("TMPDIR", str(local))
+        stage = (Stage(archive=str(pack(write_tree(tmp_path / "fb_yolo")).archive)),)
+        words = ("nodes=2", "ntasks_per_node=1")
+        run = Place(cluster, tmp_path, monkeypatch).submit([task("wide", stage=stage)], *words, accounting=False)
+        run.wait_until_ended()
+        assert run.states() == {"wide": "done"}, run.report()
+        assert str(local) in (run.attempts("wide")[0] / "log.txt").read_text()
+        assert not list(local.iterdir())
