@@ -362,6 +362,22 @@ class TestOnSlurm:
         assert (made.run.path / row["weights"]).is_file()
 
     @pytest.mark.slow
+    def test_slurms_own_time_limit_has_the_job_queued_again(
+        self, slurm: LocalSlurm, workshop: Path, tmp_path: Path
+    ) -> None:
+        """Nobody but Slurm sends the signal: half a minute before the limit, or one minute, as it looks seldom."""
+        words = ("-d", workshop / "fb_yolo", "-c", workshop / "config.yaml", "--epochs", "100000")
+        made = SubmittedTraining(slurm, tmp_path, *words, time="00:02:00")
+        made.wait(lambda: "goes on with attempt-1/tiny" in log_of(made.folder / "attempt-2"))
+        assert fb("cancel", made.run.path) == 0
+        made.wait_until_ended()
+        first = read_record(made.folder / "attempt-1")
+        assert first is not None
+        assert first.failure is not None
+        assert (first.failure.kind, first.failure.goes_on) == ("time limit", True)
+        assert len(submissions(made.run)) == 2, "Slurm repeats the job; nothing is submitted again"
+
+    @pytest.mark.slow
     def test_a_time_limit_shorter_than_an_epoch_does_not_go_round_for_ever(
         self, slurm: LocalSlurm, workshop: Path, tmp_path: Path
     ) -> None:
@@ -379,11 +395,11 @@ class TestOnSlurm:
 class SubmittedTraining:
     """A training that ``fb train --slurm`` has submitted."""
 
-    def __init__(self, cluster: LocalSlurm, folder: Path, *words: str | Path) -> None:
+    def __init__(self, cluster: LocalSlurm, folder: Path, *words: str | Path, time: str = "00:10:00") -> None:
         self.cluster = cluster
         small = {"cpus_per_task": 1, "mem": "4G", "time": "00:10:00"}
         write_json(folder / "profile.yaml", {"name": "test", "resources": {"all": small}})  # JSON is YAML
-        after = ("--slurm", f"profile={folder / 'profile.yaml'}", "time=00:10:00")
+        after = ("--slurm", f"profile={folder / 'profile.yaml'}", f"time={time}")
         assert fb("train", *words, "-o", folder / "run", *after) == 0
         self.run = RunFolder.open(folder / "run")
         self.folder = folder / "run" / "tasks" / "tiny"
