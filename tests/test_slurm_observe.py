@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,30 @@ SILENT = "echo 'squeue: error: Unable to contact slurm controller (connect failu
 @pytest.fixture
 def place(slurm: LocalSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return Place(slurm, tmp_path, monkeypatch)
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Return a function that starts a command in a process of its own, which ends with the test at the latest."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str) -> "subprocess.Popen[str]":
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", "from flat_bug.cli.main import main; main()", *words],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield begin
+    for process in started:
+        with process:
+            process.kill()
 
 
 def stand_in(name: str, place: Place, patch: pytest.MonkeyPatch, script: str) -> None:
@@ -192,7 +217,7 @@ class TestLooking:
         run.wait_until_ended()
         assert run.kinds() == {"a": "cancelled", "b": "cancelled"}
 
-    def test_watching_ends_when_all_have_ended(self, place: Place) -> None:
+    def test_watching_ends_when_all_have_ended(self, place: Place, start: Start) -> None:
         hold = place.folder / "hold"
         hold.touch()
         run = place.submit([task("a", hold=hold)])
@@ -205,7 +230,7 @@ class TestLooking:
         assert watch.returncode == 0
         assert json.loads(lines[-1])["tasks"][0]["state"] == "done"
 
-    def test_following_the_log_of_a_task_whose_setup_fails_ends(self, place: Place) -> None:
+    def test_following_the_log_of_a_task_whose_setup_fails_ends(self, place: Place, start: Start) -> None:
         run = place.submit([task("a"), task("b")], "retries=0", "hold=true", modules=["no/such"])
         follow = start("logs", str(run.path), "a", "-f")
         place.cluster.ask("scontrol", "release", run.job_of("a").partition("_")[0])
@@ -214,18 +239,14 @@ class TestLooking:
         assert "setup failed: loading the modules" in printed
         assert run.kinds() == {"a": "setup failed", "b": "setup failed"}
 
-    def test_following_the_log_of_a_task_that_is_cancelled_before_it_begins_ends(self, place: Place) -> None:
+    def test_following_the_log_of_a_task_that_is_cancelled_before_it_begins_ends(
+        self, place: Place, start: Start
+    ) -> None:
         run = place.submit([task("a")], "hold=true")
         follow = start("logs", str(run.path), "a", "-f")
         assert fb("cancel", str(run.path)).returncode == 0
         follow.communicate(timeout=120)
         assert follow.returncode == 0
-
-
-def start(*words: str) -> "subprocess.Popen[str]":
-    """Start a command in a process of its own."""
-    code = "from flat_bug.cli.main import main; main()"
-    return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)
 
 
 class TestOtherOptions:
@@ -248,7 +269,9 @@ class TestOtherOptions:
 
 
 class TestCancelling:
-    def test_waits_for_a_process_that_submits_and_cancels_what_it_has_submitted(self, place: Place) -> None:
+    def test_waits_for_a_process_that_submits_and_cancels_what_it_has_submitted(
+        self, place: Place, start: Start
+    ) -> None:
         tasks: list[Task] = [task("a"), task("b")]
         run = place.create(tasks, "hold=true")
         with run.folder.lock():

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,12 +67,25 @@ def running(run: RunFolder, hold: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     process.wait(60)
 
 
-def start(*words: str) -> "subprocess.Popen[str]":
-    """Start a command in a process of its own."""
-    return subprocess.Popen([sys.executable, "-c", FB, *words], stdout=subprocess.PIPE, text=True)
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
-def test_watching_shows_the_states_until_all_tasks_have_ended(running: RunFolder, hold: Path) -> None:
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Return a function that starts a command in a process of its own, which ends with the test at the latest."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str) -> "subprocess.Popen[str]":
+        started.append(subprocess.Popen([sys.executable, "-c", FB, *words], stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        with process:
+            process.kill()
+
+
+def test_watching_shows_the_states_until_all_tasks_have_ended(running: RunFolder, hold: Path, start: Start) -> None:
     watch = start("status", str(running.path), "--watch", "--every", "1", "--json")
     assert watch.stdout is not None
     while "running" not in watch.stdout.readline():
@@ -82,7 +95,7 @@ def test_watching_shows_the_states_until_all_tasks_have_ended(running: RunFolder
     assert [row["state"] for row in last["tasks"]] == ["done", "done"]
 
 
-def test_following_shows_each_line_once_until_the_task_has_ended(running: RunFolder, hold: Path) -> None:
+def test_following_shows_each_line_once_until_the_task_has_ended(running: RunFolder, hold: Path, start: Start) -> None:
     """The second task does not even run yet."""
     follow = start("logs", str(running.path), "two", "-f")
     hold.unlink()
@@ -91,7 +104,7 @@ def test_following_shows_each_line_once_until_the_task_has_ended(running: RunFol
     assert printed == [f"==> {log} <==", "the first line", "the last line"]
 
 
-def test_following_ends_for_a_task_that_nobody_runs(run: RunFolder) -> None:
+def test_following_ends_for_a_task_that_nobody_runs(run: RunFolder, start: Start) -> None:
     attempt = run.task_folder(run.plan.tasks[0]) / "attempt-1"
     attempt.mkdir(parents=True)
     (attempt / LOG_NAME).write_text("it was killed after this\n")
