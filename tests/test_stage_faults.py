@@ -26,6 +26,7 @@ from flat_bug.datasets.stage import LOCK, UNFINISHED, stage
 from flat_bug.datasets.staged_folder import RECEIPT
 from flat_bug.datasets.zip_records import central_entry, end_records, local_header
 from flat_bug.errors import MissingPartError, OutputError
+from flat_bug.locks import hold_when_free
 
 VAL = ["images/val", "labels/val"]
 
@@ -203,6 +204,24 @@ class TestTogether:
         parts = ["images/val", "labels/val", "images/train", "labels/train"]
         assert self.together(archive, node, parts) == [False] * 4
         assert files_of(node / "fb_yolo") == PREPARED
+
+    def test_who_is_waited_for_is_said(self, archive, node):
+        node.mkdir()
+        command = ["-c", "from flat_bug.cli.main import main; main()", "data", "stage", archive, node]
+        with hold_when_free(node / LOCK, "the test") as held:
+            assert held
+            process = subprocess.Popen([sys.executable, *command], stderr=subprocess.PIPE, text=True)
+            said = process.stderr.readline()
+        assert said.startswith(f"Waiting for the folder {node}, which is in use by process {os.getpid()} on ")
+        assert process.wait(60) == 0
+        assert files_of(node / "fb_yolo") == PREPARED
+
+    def test_a_link_in_the_place_of_the_lock_is_not_followed(self, archive, node, tmp_path):
+        node.mkdir()
+        (node / LOCK).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(OutputError, match="cannot write"):
+            stage(archive, node)
+        assert not (tmp_path / "elsewhere").exists()
 
 
 FLOCK = {"x86_64": 73, "aarch64": 32}

@@ -4,9 +4,9 @@ Each file that is finished adds a line to a journal. A run begins with the manif
 left, and ends by writing a new manifest in one step and removing the journal.
 """
 
-import itertools
 import json
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -85,7 +85,6 @@ class PullState:
         self._journal_path = self.root / "journal.jsonl"
         self._descriptor: int | None = None
         self._guard = threading.Lock()
-        self._numbers = itertools.count(1)
         self._run = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
         self._source, self._endpoint = source, endpoint
         self._changed = False
@@ -153,7 +152,8 @@ class PullState:
 
     def temporary(self) -> Path:
         """Return a path for a file that is not complete."""
-        return self._temporary / str(next(self._numbers))
+        # By chance, since a thread that an interrupted pull has left behind may still remove its own.
+        return self._temporary / secrets.token_hex(8)
 
     def kept(self, path: str) -> Path:
         """Return where a file of the user's is kept that makes room for an object."""
