@@ -111,9 +111,12 @@ def test_staging_that_takes_longer_than_the_time_limit_is_not_begun_again_and_ag
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         process = made.start()
-        wait(lambda: str(lock) in open_files(process.pid), 60)
-        process.send_signal(signal.SIGUSR1)
-        assert process.wait(60) == 1
+        try:
+            wait(lambda: str(lock) in open_files(process.pid), 60)
+            process.send_signal(signal.SIGUSR1)
+            assert process.wait(60) == 1
+        finally:
+            process.kill()
     assert (made.failure().kind, made.failure().goes_on) == ("time limit", False)
     assert "while its data was staged" in made.failure().what
 
