@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def running(run: RunFolder, hold: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     (run.path.parent / "calls_that_print.py").write_text(textwrap.dedent(FUNCTIONS))
     monkeypatch.setenv("PYTHONPATH", str(run.path.parent))
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(RUN), str(run.path)])
+    while not (run.task_folder(run.plan.tasks[0]) / "attempt-1" / LOG_NAME).exists():
+        assert process.poll() is None
+        time.sleep(0.05)
     yield run
     hold.unlink(missing_ok=True)
     process.wait(60)

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from flat_bug.cli.status import LIVE, look
+from flat_bug.cli.status import is_live, look
 from flat_bug.cluster.submission import is_on_slurm, newest_of, submissions
 from flat_bug.errors import UsageError
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus
@@ -17,7 +17,6 @@ from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, Task
 LINES = 20
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_QUESTIONS = 30.0
-ENDED = {TaskState.DONE, TaskState.FAILED}
 
 
 def logs(
@@ -96,18 +95,13 @@ def _follow(folder: RunFolder, names: Set[str], shown: dict[Path, int]) -> None:
             asked = time.monotonic()
             seen, notes = look(folder)
             statuses = [found for found in seen if found.task.id in names]
-            ended = not notes and not any(_may_go_on(folder, found) for found in statuses)
+            ended = not notes and not is_live(folder, statuses)
         for path in [path for found in statuses for path in logs_of(folder, found)]:
             _print_new(path, shown)
         sys.stdout.flush()
         if ended:
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
-
-
-def _may_go_on(folder: RunFolder, found: TaskStatus) -> bool:
-    """Return whether a task waits or runs, be it for the process that starts the tasks of its run."""
-    return found.state in LIVE or (found.state not in ENDED and folder.is_in_use)
 
 
 def _print_new(path: Path, shown: dict[Path, int]) -> None:

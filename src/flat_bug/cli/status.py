@@ -23,6 +23,7 @@ from flat_bug.experiments.submitter import to_repeat
 from flat_bug.progress import waiting
 
 LIVE = {TaskState.QUEUED, TaskState.RUNNING}
+ENDED = {TaskState.DONE, TaskState.FAILED}
 
 
 def status(
@@ -53,10 +54,10 @@ def status(
             print_json({"run": str(run), "experiment": folder.plan.experiment, "tasks": rows, "notes": notes})
         else:
             _show_states(run, rows, notes)
-        is_live = any(found.state in LIVE for found in statuses)
+        goes_on = is_live(folder, statuses)
         if not json:
-            _say_where_the_report_is(folder, is_live=is_live)
-        if not watch or not is_live:
+            _say_where_the_report_is(folder, is_live=goes_on)
+        if not watch or not goes_on:
             break
         sys.stdout.flush()
         time.sleep(every)
@@ -149,6 +150,13 @@ def look(folder: RunFolder) -> tuple[Sequence[TaskStatus], Sequence[str]]:
     with waiting("Waiting for the scheduler's answer"):
         seen = observe(folder)
     return seen.statuses, seen.notes
+
+
+def is_live(folder: RunFolder, statuses: Sequence[TaskStatus]) -> bool:
+    """Return whether tasks wait or run, be it for the process that starts one after the other."""
+    if any(found.state in LIVE for found in statuses):
+        return True
+    return any(found.state not in ENDED for found in statuses) and folder.is_in_use
 
 
 def _resume_on_slurm(
