@@ -24,7 +24,6 @@ def preflight(settings: SlurmSettings, plan: Plan, run: Path | None = None) -> l
     Raises:
         MissingPartError: There is no Slurm here, it would refuse the jobs, or the environment is not complete.
         UsageError: An account is missing.
-        DatasetError: An archive is broken.
     """
     if not is_available():
         raise MissingPartError(

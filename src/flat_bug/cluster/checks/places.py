@@ -32,7 +32,9 @@ class _Wrong:
 
 def check_inputs(case: Case) -> Iterator[Finding]:
     """Look for each input of the tasks: here, if nodes see it, or in what is staged."""
-    archives = {stage: _read(case, stage) for task in case.tasks for stage in task.stage}
+    stages = dict.fromkeys(stage for task in case.tasks for stage in task.stage)
+    # A large one takes a while to read, and the plan has just read it.
+    archives = {} if case.is_quick else {stage: _read(stage) for stage in stages}
     names = dict.fromkeys(name for task in case.tasks for name in task.inputs)
     for name in names:
         with_it = [task for task in case.tasks if name in task.inputs]
@@ -42,8 +44,8 @@ def check_inputs(case: Case) -> Iterator[Finding]:
         line = _summed(name.replace("_", " "), list(by_path), wrong)
         # The plan was made with these paths; what it lets pass was asked for, as by --soft.
         yield replace(line, level=Level.YELLOW) if case.is_quick and line.level is Level.RED else line
-    for stage, manifest in archives.items():
-        yield _check_archive(case, stage, manifest)
+    for stage in stages:
+        yield _check_place(case, stage) if case.is_quick else _check_archive(case, stage, archives[stage])
 
 
 def _summed(name: str, paths: list[str], wrong: dict[str, _Wrong]) -> Finding:
@@ -94,10 +96,13 @@ def _wrong_here(path: Path, case: Case) -> _Wrong | None:
 def _wrong_on_node(
     text: str, task: Task, case: Case, archives: dict[Stage, ArchiveManifest | FlatBugError]
 ) -> _Wrong | None:
-    found = [archives[stage] for stage in task.stage if _inside(text, stage) is not None]
+    staged = [stage for stage in task.stage if _inside(text, stage) is not None]
+    if case.is_quick and (staged or case.settings.has_setup):
+        return None
+    found = [archives[stage] for stage in staged]
     if any(isinstance(manifest, FlatBugError) for manifest in found):
         return _Wrong(Level.RED, "its archive is not right", "See the line of the archive.")
-    for stage in task.stage:
+    for stage in staged:
         inner, manifest = _inside(text, stage), archives[stage]
         if inner is None or isinstance(manifest, FlatBugError):
             continue
@@ -107,8 +112,6 @@ def _wrong_on_node(
     if found:
         return _Wrong(Level.RED, "the archive does not hold it", "Check the path, or pack the tree again: fb data pack")
     if case.settings.has_setup:
-        if case.is_quick:
-            return None
         return _Wrong(Level.YELLOW, "the script of slurm_setup is to put it there", "With -a ARCHIVE it is checked.")
     return _Wrong(Level.RED, "nothing puts it on the node", "Name the archive that holds it: -a fb_yolo.zip")
 
@@ -122,7 +125,7 @@ def _inside(text: str, stage: Stage) -> str | None:
     return None
 
 
-def _read(case: Case, stage: Stage) -> ArchiveManifest | FlatBugError:
+def _read(stage: Stage) -> ArchiveManifest | FlatBugError:
     try:
         manifest = read_manifest(NodePath(stage.archive).resolve())
         select(manifest, stage.only)
@@ -131,10 +134,18 @@ def _read(case: Case, stage: Stage) -> ArchiveManifest | FlatBugError:
     return manifest
 
 
+def _check_place(case: Case, stage: Stage) -> Finding:
+    path = NodePath(stage.archive).resolve()
+    wrong = _wrong_here(path, case)
+    if wrong:
+        return Finding("archive", wrong.level, f"{path}: {wrong.what}", wrong.mend)
+    return Finding("archive", Level.GREEN, str(path))
+
+
 def _check_archive(case: Case, stage: Stage, found: ArchiveManifest | FlatBugError) -> Finding:
     if isinstance(found, FlatBugError):
         mend = found.mend or "Pack the tree again: fb data pack TREE"
-        return Finding("archive", Level.RED, found.brief(), mend, found)
+        return Finding("archive", Level.RED, found.brief(), mend)
     wrong = _wrong_here(found.path, case)
     if wrong:
         return Finding("archive", wrong.level, f"{found.path}: {wrong.what}", wrong.mend)
