@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import polars as pl
 import pyvips
 from onnx import TensorProto, helper, numpy_helper
 
@@ -33,6 +34,12 @@ def make_network(path: Path, box: Sequence[float], score: float = 0.9) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     # Animals as large as a tile were seen in training, so no coarser level is looked at.
     card_path(path).write_text(ModelCard(name=path.stem, tile=SIDE, largest_object=SIDE).model_dump_json())
+
+
+def scores_of(run: Path) -> pl.DataFrame:
+    """Return the table of results of a run, without when and with what it was scored, and what that took."""
+    measured = ("seconds", "seconds_per_megapixel", "peak_memory_mb", "time", "version", "commit")
+    return pl.read_csv(run / "report" / "results.csv").drop(measured)
 
 
 def make_place(folder: Path) -> Path:

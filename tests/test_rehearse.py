@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.comparison import ANIMAL, make_network, make_place
+from polars.testing import assert_frame_equal
+from tests.comparison import ANIMAL, make_network, make_place, scores_of
 from tests.conftest import need_slurm
 
 from flat_bug.cli._support import run as run_words
@@ -211,6 +212,9 @@ class TestRehearsals:
         assert "failed: time limit" in followed["time-limit"]
         assert "failed: out of memory" in followed["out-of-memory"]
         assert said["resumed"][0] == "fb resume RUN --grow mem"
+        # The scores are those of a run that nothing happens to.
+        assert run_words(build_app(), [*compare()[1:-1], "undisturbed"]) == 0
+        assert_frame_equal(scores_of(place / "kept" / "run"), scores_of(place / "undisturbed"))
         # What it was told to keep is there, and what the command names is not.
         assert (place / "kept/run/report/report.html").is_file()
         assert "Started JobId" in (place / "kept/slurm-logs/slurmctld.log").read_text()

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import yaml
 from polars.testing import assert_frame_equal
-from tests.comparison import make_network, make_place
+from tests.comparison import make_network, make_place, scores_of
 from tests.conftest import missing
 from tests.slurm_runs import SMALL, fb, wait
 from tests.spots import write_network
@@ -26,8 +26,6 @@ from flat_bug.segmenters.base import ModelCard, card_path
 
 MODELS = ("good", "aside", "spots")
 ASIDE = (26.0, 8.0, 62.0, 44.0)
-MEASURED = ("seconds", "seconds_per_megapixel", "peak_memory_mb", "time", "version", "commit")
-"""Columns that say when and with what it was scored, and what that took."""
 
 
 @pytest.fixture
@@ -53,11 +51,6 @@ def move_one_animal(truth: Path) -> None:
     document["annotations"][1] |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
     document["annotations"][1]["segmentation"] = [[x1, y1, x2, y1, x2, y2, x1, y2]]
     truth.write_text(json.dumps(document))
-
-
-def matrix(run: str) -> pl.DataFrame:
-    """Return the table of results without what a clock or a meter has said."""
-    return pl.read_csv(Path(run, "report", "results.csv")).drop(MEASURED)
 
 
 def caught(cluster: LocalSlurm, *names: str) -> dict[str, RunningTask]:
@@ -107,7 +100,7 @@ def test_the_matrix_after_all_faults_is_that_of_an_undisturbed_run(slurm: LocalS
         missing("root, to mount a small disk")
     words = ["run", "compare-models", "-a", str(archive), "-d", "models/*"]
     assert fb(*words, "-o", "undisturbed").returncode == 0
-    expected = matrix("undisturbed")
+    expected = scores_of(Path("undisturbed"))
     scores = expected.filter(pl.col("dataset") == "(all)")
     assert dict(zip(scores["model"], scores["f1"], strict=True)) == {"good": 0.5, "aside": 0.5, "spots": 0.0}
 
@@ -149,7 +142,7 @@ def test_the_matrix_after_all_faults_is_that_of_an_undisturbed_run(slurm: LocalS
     resume()
     assert slurm.wait_drained()
     assert failures("run") == {}
-    assert_frame_equal(matrix("run"), expected)
+    assert_frame_equal(scores_of(Path("run")), expected)
     # The one whose node crashed was done by then, and was left alone.
     attempts = {path.name for path in Path("run/tasks/aside").glob("attempt-*")}
     assert attempts == {"attempt-1", "attempt-2", "attempt-3"}
