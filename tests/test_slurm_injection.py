@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,10 +26,12 @@ from flat_bug.cluster.observe import observe
 from flat_bug.cluster.options import parse_slurm
 from flat_bug.cluster.profile import ClusterProfile, load_profile
 from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
+from flat_bug.cluster.rehearsal.shape import ClusterShape
 from flat_bug.cluster.submission import Submission
 from flat_bug.datasets.archive import pack
 from flat_bug.errors import ConfigError, FlatBugError
 from flat_bug.experiments.run_folder import RunFolder
+from flat_bug.segmenters.base import card_path
 
 CHECKOUT = Path(__file__).parents[1]
 VALUES = (
@@ -60,6 +62,7 @@ SMALL = ("cpus_per_task=1", "mem=300M", "time=00:10:00")
 SECONDS = 240
 PATH_OPTIONS = ("-i", "-g", "--tmp", "-d", "--config", "-a", "-o", "-w")
 TEXT_OPTIONS = ("--input-pattern", "--weight-pattern", "--device")
+PLAIN = {"-i": "images", "-g": "truth.json", "-d": "models/*", "-o": "run"}
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def compare(*words: str) -> int:
 
 def with_value(option: str, value: str, form: str) -> list[str]:
     """Return a command line in which one option has a value, the others being as they should."""
-    options = {"-i": "images", "-g": "truth.json", "-d": "models/*", "-o": "run", option: value}
+    options = {**PLAIN, option: value}
     if option == "-a":
         del options["-i"], options["-g"]
     words = [word for name, text in options.items() if name != option for word in (name, text)]
@@ -99,24 +102,98 @@ def with_value(option: str, value: str, form: str) -> list[str]:
 # Every option of the command
 
 
+def is_refused(option: str, value: str) -> bool:
+    """Return whether a value means something else than a name, or cannot be one."""
+    if option == "--weight-pattern":
+        return value != "|touch pwned"  # the others match no name, or are no pattern
+    if option == "-o":
+        return "%" in value or "\\" in value
+    return value == "$HOME" and option in {"-d", "-a", "-w", "--config"}
+
+
+def make_what_is_named(option: str, value: str) -> str:
+    """Make what the value of an option names, so that nothing is refused for being absent; return the value then."""
+    if option in {"-i", "-d"}:
+        shutil.copytree({"-i": "images", "-d": "models/good"}[option], value)
+    elif option == "-g":
+        shutil.copyfile("truth.json", value)
+    elif option == "--config":
+        Path(value).write_text("score_threshold: 0.5\n")
+    elif option == "-w":
+        weights = Path("models/good/weights/best.onnx")
+        shutil.copyfile(weights, f"{value}.onnx")
+        shutil.copyfile(card_path(weights), card_path(Path(f"{value}.onnx")))
+        return f"called={value}.onnx"  # what is before the first = is the name
+    elif option == "-a":
+        labels = Path("tree/insects/labels/val")
+        labels.mkdir(parents=True)
+        shutil.copyfile("truth.json", labels / "instances_default.json")
+        shutil.copytree("images", "tree/insects/images/val")
+        pack(Path("tree"), Path(f"{value}.zip"))
+        return f"{value}.zip"
+    return value
+
+
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("option", [*PATH_OPTIONS, *TEXT_OPTIONS])
 @pytest.mark.usefixtures("place")
 def test_what_would_be_submitted_does_not_depend_on_the_value_of_an_option(
-    option: str, value: str, capsys: pytest.CaptureFixture[str]
+    option: str, value: str, harmless: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*with_value(option, value, "="), "--soft", "--dry-run", "--slurm", *SMALL]
+    words = [*with_value(option, make_what_is_named(option, value), "="), "--soft", "--dry-run", "--slurm", *SMALL]
     code = compare(*words)
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err
-    if code:
-        assert code in {2, 3}
+    if is_refused(option, value):
+        assert code == 2
         assert printed.err
         return
-    scripts = printed.out.partition("# ---- what sbatch is given ----\n")[2]
-    assert compare(*with_value("-o", "other", " "), "--dry-run", "--slurm", *SMALL) == 0
-    harmless = capsys.readouterr().out.partition("# ---- what sbatch is given ----\n")[2]
-    assert scripts == harmless
+    assert code == 0, printed.err
+    assert scripts_in(printed.out) == harmless
+
+
+@pytest.fixture(scope="module")
+def harmless(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return what sbatch would be given where every name is a plain one."""
+    folder = make_place(tmp_path_factory.mktemp("harmless"))
+    words = [f"{name}={folder / text}" for name, text in PLAIN.items()]
+    code = "from flat_bug.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "run", "compare-models", *words, "--dry-run", "--slurm", *SMALL]
+    return scripts_in(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def scripts_in(printed: str) -> str:
+    """Return what a dry run says that sbatch is given, bootstrap.sh included."""
+    before, title, scripts = printed.partition("# ---- what sbatch is given ----\n")
+    assert before
+    assert title
+    return scripts
+
+
+@pytest.mark.parametrize("option", ["-d", "-c", "-o", "--name"])
+@pytest.mark.usefixtures("place")
+def test_what_a_training_would_submit_does_not_depend_on_the_value_of_an_option(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_node = "$SLURM_TMPDIR/tree"
+    assert train_dry(f"-d={of_node}", "-o=other") == 0
+    harmless = scripts_in(capsys.readouterr().out)
+    for value in VALUES:
+        Path(value).write_text("epochs: 3\n")
+        made = {"-d": f"{of_node} {value}", "-o": f"runs/{value}", "--name": f"my {value}"}.get(option, value)
+        words = {"-d": of_node, "-o": "run", option: made}
+        code = train_dry(*(f"{name}={text}" for name, text in words.items()))
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        if code:
+            # Settings are YAML, which has no such characters.
+            assert is_refused(option, value) or (option == "--name" and not value.isprintable()), printed.err
+        else:
+            assert scripts_in(printed.out) == harmless, value
+
+
+def train_dry(*words: str) -> int:
+    return run_app(build_app(), ["train", *words, "--dry-run", "--slurm", *SMALL])
 
 
 @pytest.mark.parametrize("value", NAMES)
@@ -218,6 +295,16 @@ def test_the_real_sbatch_hands_back_exactly_the_value(option: str, slurm: LocalS
 
 
 @pytest.mark.slurm
+def test_the_real_sbatch_takes_the_account_for_what_it_is(
+    make_slurm: Callable[[ClusterShape], LocalSlurm], tmp_path: Path
+) -> None:
+    # With a database of accounts, one that does not exist becomes the default one.
+    cluster = make_slurm(ClusterShape(nodes=1, accounting=False))
+    for value in IN_HEADERS:
+        assert of_slurm(cluster, tmp_path, "account", value) == value.lower()
+
+
+@pytest.mark.slurm
 @pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(value=st.text(min_size=1, max_size=60))
@@ -238,8 +325,8 @@ def of_slurm(slurm: LocalSlurm, folder: Path, option: str, value: str) -> str:
     job = slurm.ask("sbatch", "--parsable", f"--chdir={folder}", str(file)).strip()
     shown = slurm.ask("scontrol", "show", "job", job)
     slurm.ask("scancel", job)
-    pattern = r"JobName=(.*)\n" if option == "job-name" else r"\n   Comment=(.*) flat-bug:[0-9a-f]{16} ?\n"
-    found = re.search(pattern, shown)
+    patterns = {"account": r" Account=(.*) QOS=", "job-name": r"JobName=(.*)\n"}
+    found = re.search(patterns.get(option, r"\n   Comment=(.*) flat-bug:[0-9a-f]{16} ?\n"), shown)
     assert found is not None, shown
     return found[1]
 
@@ -301,7 +388,8 @@ def test_a_run_whose_every_name_is_hostile_ends_with_the_right_names(
     called = f"other {name}".replace("=", " ")  # what is before the first = is the name
     words += [f"--tmp=$SLURM_TMPDIR/{name}", "--input-pattern=.*", f"--weights={called}={weights}", "--store-all"]
     words += ["--slurm", f"profile={profile_asking_for_little(place)}"]
-    words += [f"comment={name}", f"job-name={name}"] if name.isprintable() else []
+    # The throw-away cluster charges any account.
+    words += [f"comment={name}", f"job-name={name}", f"account={name}"] if name.isprintable() else []
     states = submit_and_wait(cluster, output, *words)
     assert list(states.values()) == ["done"], states
     import polars as pl
