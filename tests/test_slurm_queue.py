@@ -157,8 +157,8 @@ class TestInterrupted:
         words = ["-i", "images", "-g", "truth.json", "-d", "models/*", "-o", "a run", "--slurm", "profile=small.yaml"]
         done = fb("run", "compare-models", *words, "--hold")
         assert done.returncode == 130, done.stderr
-        assert "Jobs of the run may be in the queue already." in done.stderr
-        assert "fb status 'a run'; go on with them: fb resume 'a run'; end them: fb cancel 'a run'" in done.stderr
+        assert "Jobs may be in the queue; no task is submitted twice." in done.stderr
+        assert "fb status 'a run'. Submit the rest: fb resume 'a run'. Cancel: fb cancel 'a run'" in done.stderr
         assert limited.cluster.ask("squeue", "-h", "-r", "-o", "%j").split() == ["compare-models"]
         cancelled = fb("cancel", "a run")
         assert cancelled.returncode == 0, cancelled.stderr

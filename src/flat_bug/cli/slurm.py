@@ -33,7 +33,7 @@ def submit(made: Plan, output: Path, words: Sequence[str], *, dry_run: bool, jso
             begin(folder, settings, request.setup)
             _hand_over(folder, output)
     except KeyboardInterrupt:
-        return _interrupted(output)
+        return interrupted_on_slurm(output)
     say_submitted(folder, output, submitted_since(folder, 1), json=json)
     return EXIT_OK
 
@@ -46,11 +46,11 @@ def _hand_over(folder: RunFolder, output: Path) -> None:
         raise type(error)(error.what, where=error.where, mend=" ".join(filter(None, [error.mend, go_on]))) from error
 
 
-def _interrupted(output: Path) -> int:
-    """Say what there may be after Ctrl-C and return the exit code."""
-    where = shlex.quote(str(output))
-    go_on = f"See which: fb status {where}; go on with them: fb resume {where}; end them: fb cancel {where}"
-    print_lines(["interrupted", "Jobs of the run may be in the queue already.", go_on])
+def interrupted_on_slurm(run: Path) -> int:
+    """Say what may be in the queue after Ctrl-C and return the exit code."""
+    where = shlex.quote(str(run))
+    go_on = f"See: fb status {where}. Submit the rest: fb resume {where}. Cancel: fb cancel {where}"
+    print_lines(["interrupted", "Jobs may be in the queue; no task is submitted twice.", go_on])
     return EXIT_INTERRUPTED
 
 

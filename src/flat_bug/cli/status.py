@@ -168,7 +168,7 @@ def _resume_on_slurm(
     retry_failed: bool,
     json: bool,
 ) -> int:
-    from flat_bug.cli.slurm import say_submitted  # noqa: PLC0415 - runs on this machine need no Slurm
+    from flat_bug.cli.slurm import interrupted_on_slurm, say_submitted  # noqa: PLC0415 - runs on this machine need no Slurm
     from flat_bug.cluster.change import change_options  # noqa: PLC0415
     from flat_bug.cluster.options import parse_slurm  # noqa: PLC0415
     from flat_bug.cluster.slurm import SlurmSubmitter, submitted_since  # noqa: PLC0415
@@ -180,7 +180,7 @@ def _resume_on_slurm(
     try:
         tasks = resume_run(folder, SlurmSubmitter(grow=grow), retry_failed, change)
     except KeyboardInterrupt:
-        return _interrupted_on_slurm(run)
+        return interrupted_on_slurm(run)
     if tasks:
         say_submitted(folder, run, submitted_since(folder, first), json=json)
         return EXIT_OK
@@ -238,14 +238,6 @@ def show(results: Results, run: Path, *, json: bool) -> int:
 def interrupted(run: Path) -> int:
     """Say how to go on after Ctrl-C and return the exit code."""
     print_lines(["interrupted", "What was finished is kept.", f"Go on with it: fb resume {shlex.quote(str(run))}"])
-    return EXIT_INTERRUPTED
-
-
-def _interrupted_on_slurm(run: Path) -> int:
-    """Say what is in the queue after Ctrl-C and return the exit code."""
-    where = shlex.quote(str(run))
-    go_on = f"See: fb status {where}. Submit the rest: fb resume {where}. Cancel: fb cancel {where}"
-    print_lines(["interrupted", "Jobs may be in the queue; no task is submitted twice.", go_on])
     return EXIT_INTERRUPTED
 
 
