@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.archives import write_tree
 
+from flat_bug import locks
 from flat_bug.datasets.archive import pack
 from flat_bug.errors import OutputError, RunError
 from flat_bug.experiments.local import LocalSubmitter, default_jobs, share_cpus
@@ -213,6 +216,27 @@ def test_a_second_resume_of_the_same_run_is_refused(
     with pytest.raises(RunError, match=f"in use by process {parent.pid} on "):
         resume(run, submitter)
     assert states(run) == {"long": "running"}
+
+
+def test_who_looks_whether_a_lock_is_held_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.touch()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            locks.is_held(lock)
+            time.sleep(0.001)
+
+    with ThreadPoolExecutor() as pool:
+        looking = [pool.submit(look) for _ in range(2)]
+        try:
+            for _ in range(300):
+                with locks.hold(lock, "the run"):
+                    pass
+        finally:
+            ended.set()
+    assert [looked.result() for looked in looking] == [None, None]
 
 
 def test_ctrl_c_ends_the_tasks_and_leaves_their_records(sleeping: tuple[RunFolder, subprocess.Popen[str]]) -> None:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,9 @@ from flat_bug.progress import waiting
 WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 """What a file system without locks answers, such as Lustre mounted with ``noflock``. There the lock is not held by
 anybody: attempts are still folders that only one process can make."""
+TRIES = 5
+SECONDS_BETWEEN_TRIES = 0.02
+"""Who only looks whether a lock is held has it for a moment, which must not keep a task from starting."""
 
 
 @contextmanager
@@ -80,7 +84,7 @@ def wait_until_free(path: Path) -> None:
 
 def _acquire(descriptor: int, path: Path, what: str) -> None:
     try:
-        _try_exclusive(descriptor, fcntl.LOCK_NB)
+        _try_exclusive_again(descriptor)
     except BlockingIOError as error:
         raise RunError(
             f"{what} is in use by {_holder(descriptor)}",
@@ -97,6 +101,14 @@ def _wait_exclusive(descriptor: int, what: str) -> bool:
     except BlockingIOError:
         with waiting(f"Waiting for {what}, which is in use by {_holder(descriptor)}"):
             return _try_exclusive(descriptor, 0)
+
+
+def _try_exclusive_again(descriptor: int) -> bool:
+    for _ in range(TRIES - 1):
+        with suppress(BlockingIOError):
+            return _try_exclusive(descriptor, fcntl.LOCK_NB)
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    return _try_exclusive(descriptor, fcntl.LOCK_NB)
 
 
 def _try_exclusive(descriptor: int, flags: int) -> bool:
