@@ -100,6 +100,11 @@ class TestTheClusterThatAPlanNeeds:
         with pytest.raises(UsageError, match="one type"):
             shape({"gres": "gpu:t4:1"}, {"gres": "gpu:a100:1"})
 
+    @pytest.mark.parametrize("options", [{"nodes": "12372501920"}, {"gres": "gpu:99999999"}, {"gpus": "1t"}])
+    def test_it_has_no_more_than_this_machine_can_pretend(self, options: Options) -> None:
+        with pytest.raises(UsageError, match="at most 64"):
+            shape(options)
+
     @given(
         st.sampled_from(
             ["account", "partition", "qos", "gres", "gpus", "constraint", "licenses", "nodes", "mem-per-cpu"]

@@ -16,6 +16,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 ROOM_TO_GROW = 2
 """``fb resume --grow`` doubles what a job asks for."""
 SPARE_MB = 1024
+MOST_NODES = 64
+"""Each node is a daemon on this machine."""
+MOST_GPUS = 64
+"""Each is a file."""
 
 Options = Mapping[str, Value]
 
@@ -44,8 +48,8 @@ def shape_for(
         raise UsageError("a rehearsal pretends one type of GPU", where=", ".join(types), mend="Ask for one type.")
     accounting = profile.accounting
     return ClusterShape(
-        nodes=max([nodes, *(_nodes(options) for options in kinds)]),
-        gpus=max([gpus, *(count for name, _, count in gres if name == "gpu")]),
+        nodes=_at_most(MOST_NODES, "nodes", [nodes, *(_nodes(options) for options in kinds)]),
+        gpus=_at_most(MOST_GPUS, "GPUs of a node", [gpus, *(count for name, _, count in gres if name == "gpu")]),
         gpu_type=types[0] if types else "t4",
         cpus=max([4, *(_cpus(options) for options in kinds)]),
         memory_mb=SPARE_MB + ROOM_TO_GROW * max([4096, *(_memory_mb(options) for options in kinds)]),
@@ -72,6 +76,14 @@ def _refuse_what_only_the_real_one_has(options: Options) -> None:
             where=f"{name}={options[name]}",
             mend="Leave it out of the rehearsal.",
         )
+
+
+def _at_most(most: int, what: str, wanted: Iterable[int]) -> int:
+    """Return the largest of some numbers, as far as this machine can pretend to have so many."""
+    largest = max(wanted)
+    if largest > most:
+        raise UsageError(f"a rehearsal has at most {most} {what}", where=str(largest), mend="Ask for fewer.")
+    return largest
 
 
 def _names(kinds: Iterable[Options], option: str, also: Iterable[str] = ()) -> tuple[str, ...]:
