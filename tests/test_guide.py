@@ -282,6 +282,10 @@ def check_complete(login: Login, run: Finished) -> None:
         assert status.record is not None
         assert status.record.status == "ok"
         assert status.record.node.slurm_job
+        # Not the one that submitted: an environment in the job's own folder on its node.
+        interpreter = Path(status.record.node.interpreter)
+        disk = login.cluster.node_disk(status.record.node.host)
+        assert interpreter.is_relative_to(disk), interpreter
     assert set(run.results["model"]) == set(MODELS)
     assert set(run.results["status"]) == {"done"}
     assert "(all)" in set(run.results["dataset"])
