@@ -1,8 +1,8 @@
 """Submit many tasks to a throw-away Slurm: ours beside one ``sbatch`` for each, which is what scripts do.
 
 Usage: ``python benchmarks/submit_tasks.py [--tasks 200] [--rounds 3]``. The jobs are held, so that only submitting and
-asking are measured. Prints medians: seconds to submit, seconds of ``fb status``'s look, and how often the scheduler was
-asked for it.
+asking are measured. Prints medians: seconds to check and submit, seconds of ``fb status``'s look, and how often the
+scheduler was asked for it.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from flat_bug.cluster.files_of_jobs import begin, settings_of
 from flat_bug.cluster.observe import observe
 from flat_bug.cluster.options import parse_slurm
+from flat_bug.cluster.preflight import preflight
 from flat_bug.cluster.rehearsal.local_slurm import LocalSlurm
 from flat_bug.cluster.rehearsal.shape import ClusterShape
 from flat_bug.cluster.slurm import SlurmSubmitter
@@ -43,9 +44,13 @@ def as_arrays(folder: Path, count: int, longest: int) -> dict[str, float]:
     profile.write_text(PROFILE % longest, encoding="utf-8")
     args = {"model": "m", "weights": "w.onnx", "images": "images", "ground_truth": "truth.json"}
     tasks = tuple(Task(id=f"t{number:04}", call="score-model", args=args) for number in range(count))
+    plan = Plan(experiment="benchmark", tasks=tasks)
     started = time.perf_counter()
-    with RunFolder.create(folder, Plan(experiment="benchmark", tasks=tasks)) as run:
-        begin(run, settings_of(parse_slurm([f"profile={profile}", "hold=true"])), None)
+    settings = settings_of(parse_slurm([f"profile={profile}", "hold=true"]))
+    preflight(settings, plan, folder)
+    checked = time.perf_counter() - started
+    with RunFolder.create(folder, plan) as run:
+        begin(run, settings, None)
         SlurmSubmitter().submit(run, tasks)
     submitted = time.perf_counter() - started
     started = time.perf_counter()
@@ -54,7 +59,13 @@ def as_arrays(folder: Path, count: int, longest: int) -> dict[str, float]:
     if len(seen.statuses) != count or any(status.state != "queued" for status in seen.statuses):
         raise SystemExit("not all tasks are in the queue")
     jobs = len(submissions(run))
-    return {"submit_seconds": submitted, "submissions": jobs, "status_seconds": looked, "status_queries": seen.queries}
+    return {
+        "submit_seconds": submitted,
+        "of_them_checks": checked,
+        "submissions": jobs,
+        "status_seconds": looked,
+        "status_queries": seen.queries,
+    }
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
