@@ -19,10 +19,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV): a minute or more, once"
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.$(EXTRAS): pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV): some minutes, once"
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $(VENV)/.core $@
 

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flat_bug.cluster.arrays import Part, Taken, first_of, foreseen, of_tasks, parts, submit_parts
-from flat_bug.cluster.checks.finding import Case, Level
+from flat_bug.cluster.checks.finding import Case, Finding, Level
 from flat_bug.cluster.checks.places import check_inputs
+from flat_bug.cluster.checks.visible import ITS_OWN
 from flat_bug.cluster.files_of_jobs import settings_of
 from flat_bug.cluster.options import parse_slurm
+from flat_bug.cluster.preflight import notes
 from flat_bug.cluster.profile import ClusterProfile
 from flat_bug.cluster.room import lacks_room
 from flat_bug.cluster.scheduler import SchedulerError, error_of_text
@@ -140,6 +142,14 @@ class TestBeforeASubmission:
         assert "lies in /tmp, which each machine has for itself" in found.note
         (found,) = self.findings(weights="/nowhere/a.onnx")  # as --soft allows
         assert (found.level, "it is not there" in found.note) == (Level.YELLOW, True)
+
+    def test_what_only_this_machine_may_see_is_one_note(self):
+        hidden = [Finding(name, Level.YELLOW, f"x lies in /tmp, {ITS_OWN}", "Move it.") for name in ("weights", "card")]
+        other = Finding("time", Level.YELLOW, "it is short", "Give more.")
+        assert list(notes([*hidden, other])) == [
+            "time: it is short. Give more.",
+            f"weights, card: in a temporary folder, {ITS_OWN}; fine only where the nodes are this machine",
+        ]
 
     def test_another_cluster_than_the_one_of_this_login_node_is_refused(self):
         for word in ("clusters=other", "M=other"):

@@ -1,6 +1,7 @@
 """What commands share that submit to SLURM: checking, submitting, and saying how to go on."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def submit(made: Plan, output: Path, words: Sequence[str], *, dry_run: bool, jso
         _show(made, output, settings, request.setup, json=json)
         return EXIT_OK
     for note in preflight(settings, made, output):
-        print_lines([note])
+        print(f"note: {note}", file=sys.stderr)
     try:
         with RunFolder.create(output, made) as folder:
             begin(folder, settings, request.setup)
@@ -65,7 +66,8 @@ def say_submitted(run: RunFolder, output: Path, found: Sequence[Submitted], *, j
         print_json({"run": str(output), "jobs": ids, "report_jobs": reports, "tasks": sorted(names)})
         return
     where = shlex.quote(str(output))
-    print(f"Submitted: {len(names)} tasks as job {', '.join(ids)}; the report follows as job {', '.join(reports)}")
+    count = "1 task" if len(names) == 1 else f"{len(names)} tasks"
+    print(f"Submitted: {count} as job {', '.join(ids)}; the report follows as job {', '.join(reports)}")
     waiting = len(run.plan.tasks) - len(newest_of(submissions(run), (task.id for task in run.plan.tasks)))
     if waiting:
         print(f"More:      {waiting} tasks are submitted when these have ended, since the queue has no room for them")

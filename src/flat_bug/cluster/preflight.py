@@ -1,10 +1,11 @@
 """What is checked before anything is queued: cheap, and what would otherwise be found out after a night of waiting."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flat_bug.cluster.checks.finding import Case, Finding, Level
 from flat_bug.cluster.checks.jobs import try_kind, try_report
+from flat_bug.cluster.checks.visible import ITS_OWN
 from flat_bug.cluster.doctor import examine
 from flat_bug.cluster.scheduler import is_available
 from flat_bug.cluster.site import check_alive
@@ -35,7 +36,7 @@ def preflight(settings: SlurmSettings, plan: Plan, run: Path | None = None) -> l
     findings = examine(settings, plan.tasks, run, quick=True)
     _raise_red(findings)
     # Too many jobs in the queue is no choice of the user's, and what is submitted later is said behind.
-    return [found.note for found in findings if found.level is Level.YELLOW and not found.name.startswith("jobs: ")]
+    return list(notes(found for found in findings if found.level is Level.YELLOW))
 
 
 def check_jobs(settings: SlurmSettings, calls: Iterable[str], run: Path | None = None) -> None:
@@ -46,6 +47,19 @@ def check_jobs(settings: SlurmSettings, calls: Iterable[str], run: Path | None =
     """
     case = Case(settings, run=run, is_quick=True)
     _raise_red([*(try_kind(case, call) for call in sorted(calls)), try_report(case)])
+
+
+def notes(findings: Iterable[Finding]) -> Iterator[str]:
+    """Yield what the user should know, a sentence each; what only this machine may see is one of them."""
+    here_only: list[str] = []
+    for found in findings:
+        if ITS_OWN in found.found:
+            here_only.append(found.name)
+        elif not found.name.startswith("jobs: "):
+            yield found.note
+    if here_only:
+        names = ", ".join(dict.fromkeys(here_only))
+        yield f"{names}: in a temporary folder, {ITS_OWN}; fine only where the nodes are this machine"
 
 
 def _raise_red(findings: Iterable[Finding]) -> None:

@@ -32,6 +32,8 @@ def check_account(case: Case) -> Finding:
     is_mine = any(association.is_meant_by(account) for association in known or ())
     if known is not None and not is_mine and case.site is not None and case.site.enforces_accounts:
         return Finding("account", Level.RED, f"{account} is not one of yours", choose)
+    if known is not None and not is_mine:
+        return Finding("account", Level.YELLOW, f"{account} is not one of yours, which is not enforced here", choose)
     others = {os.environ[name] for name in ACCOUNT_VARIABLES if os.environ.get(name)} - {account}
     if others:
         mend = f"It is charged to {account}; give account={min(others)} if you mean that."

@@ -10,6 +10,7 @@ OWN_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - nothing i
 OWN_KINDS = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"})
 """File systems of local disks. One may be exported from here, so this is no proof."""
 MOUNTS = Path("/proc/self/mounts")
+ITS_OWN = "which each machine has for itself"
 
 
 def hidden(path: Path, site: Site | None) -> str:
@@ -19,7 +20,7 @@ def hidden(path: Path, site: Site | None) -> str:
     real = path.resolve()
     # Not $TMPDIR: some sites have it on a file system that all machines share.
     inside = next((folder for folder in OWN_FOLDERS if real.is_relative_to(Path(folder).resolve())), None)
-    return f"lies in {inside}, which each machine has for itself" if inside else ""
+    return f"lies in {inside}, {ITS_OWN}" if inside else ""
 
 
 def is_doubtful(path: Path, site: Site | None) -> bool:
