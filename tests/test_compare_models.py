@@ -88,6 +88,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     touch(tmp_path / "m" / "weights" / "best.pt")
     touch(tmp_path / "m" / "weights" / ".best.pt.swp.pt")
     touch(tmp_path / "readme.txt")
+    touch(tmp_path / "m.card.json")  # that of a weight file, which a glob of weights takes as well
     (tmp_path / "empty").mkdir()
     search = find_models([str(tmp_path / "*")])
     assert [model.name for model in search.models] == ["m"]
@@ -169,8 +170,34 @@ def test_a_plan_has_a_task_for_each_model(tmp_path: Path, options: CompareModels
     assert set(made.digests) == {str(tmp_path / name / "weights/best.onnx") for name in "abc"} | {
         str(tmp_path / "truth.json")
     }
-    assert (made.command, notes) == (("fb", "run"), ())
+    assert made.command == ("fb", "run")
+    assert [note.partition(" has no card beside it")[0] for note in notes] == list(options.weights)
     assert [device_name(name) for name in ("3", "cpu", "cuda:1")] == ["cuda:3", "cpu", "cuda:1"]
+
+
+def test_a_score_threshold_that_nobody_chose_is_said(tmp_path: Path, options: CompareModels) -> None:
+    touch(tmp_path / "a" / "weights" / "best.card.json", "a card")
+    _, notes = plan(options, tmp_path / "run")
+    assert notes == tuple(
+        f"{weights} has no card beside it; a score threshold of 0.2 is assumed (copy best.card.json along)"
+        for weights in options.weights[1:]
+    )
+    assert plan(options.model_copy(update={"predict": {"score_threshold": 0.4}}), tmp_path / "run")[1] == ()
+    config = touch(tmp_path / "config.yaml", "score_threshold: 0.4")
+    assert plan(options.model_copy(update={"config": str(config)}), tmp_path / "run")[1] == ()
+
+
+def test_images_of_another_ground_truth_are_refused_before_anything_runs(
+    tmp_path: Path, options: CompareModels
+) -> None:
+    for number, name in enumerate(("val/a.jpg", "val/b.jpg")):
+        image = {"id": number, "file_name": name, "width": 9, "height": 9}
+        touch(tmp_path / "truth.json", json.dumps({"images": [image], "annotations": [], "categories": []}))
+        if name == "val/a.jpg":  # that of the folder, which the ground truth may write with others above
+            assert plan(options, tmp_path / "run")
+            continue
+        with pytest.raises(DatasetError, match="none of the 1 predicted images is in the ground truth"):
+            plan(options, tmp_path / "run")
 
 
 def test_paths_of_the_node_are_left_to_the_node_with_soft(tmp_path: Path, options: CompareModels) -> None:

@@ -45,7 +45,8 @@ def fb(*words: str) -> int:
 
 def compare(*words: str) -> int:
     images = () if "-i" in words else ("-i", "images")
-    return fb("run", "compare-models", *images, "-g", "truth.json", "-d", "models/*", "-o", "run", *words)
+    truth = () if "-g" in words else ("-g", "truth.json")
+    return fb("run", "compare-models", *images, *truth, "-d", "models/*", "-o", "run", *words)
 
 
 def results(place: Path = Path()) -> dict[tuple[str, str], dict[str, object]]:
@@ -168,15 +169,28 @@ def test_the_guides_command_is_understood(
         (["--jobs", "0"], "jobs"),
         (["--score-threshold", "3"], "score_threshold"),
         (["-i", ""], "a path is empty"),
+        (["-g", "other.json"], "none of the 2 predicted images is in the ground truth"),
         (["-i", "/fb_yolo_of_nobody/images"], "Escape the variable"),
     ],
 )
 def test_wrong_use_is_exit_code_two_and_makes_nothing(
     place: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
+    (place / "other.json").write_text((place / "truth.json").read_text().replace("_1.png", "_2.png"))
     assert compare(*words) == 2
     assert message in capsys.readouterr().err
     assert not (place / "run").exists()
+
+
+def test_what_is_noted_before_a_run_is_no_error(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = place / "models" / "copy.onnx"
+    weights.write_bytes((place / "models" / "good" / "weights" / "best.onnx").read_bytes())
+    assert compare("--dry-run") == 0
+    said = capsys.readouterr().err
+    assert said == (
+        f"note: {weights.relative_to(place)} has no card beside it; "
+        "a score threshold of 0.2 is assumed (copy copy.card.json along)\n"
+    )
 
 
 def test_an_existing_run_names_resume(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from tests.spots import fb, spots, write_network
+from tests.spots import TILE, fb, spots, write_network
 
 from flat_bug.instances.metadata import read_metadata
+from flat_bug.segmenters.base import ModelCard, card_path
 
 MANY = 20
 """So many images take long enough to be interrupted in between."""
@@ -393,6 +394,21 @@ def test_settings_come_from_the_file_and_options_before_it(command: Words, outpu
     assert fb(*command, "--config", config, "--score_threshold=0.6") == 0
     settings = read_metadata(next(output.rglob("metadata_a_*"))).instances.provenance.settings
     assert (settings["score_threshold"], settings["overlap_threshold"], settings["overlap_metric"]) == (0.6, 0.3, "IoS")
+
+
+def test_without_a_card_the_score_threshold_that_is_assumed_is_said(
+    command: Words, spots_network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "alone.onnx"
+    alone.write_bytes(spots_network.read_bytes())
+    assert fb(*command[:-1], alone) == 0
+    note = f"note: {alone} has no card beside it; a score threshold of 0.2 is assumed (copy alone.card.json along)\n"
+    assert note in capsys.readouterr().err
+    assert fb(*command[:-1], alone, "--score-threshold", "0.4") == 0
+    assert "note:" not in capsys.readouterr().err
+    card_path(alone).write_text(ModelCard(name="alone", tile=TILE).model_dump_json())
+    assert fb(*command[:-1], alone) == 0
+    assert "note:" not in capsys.readouterr().err
 
 
 def test_a_configuration_that_is_not_yaml_is_an_error_of_two_lines(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 from cyclopts.types import PositiveInt
 
-from flat_bug.cli._support import print_json, print_lines, print_table
+from flat_bug.cli._support import print_json, print_table
 
 if TYPE_CHECKING:
     from flat_bug.experiments.compare_models import CompareModels
@@ -135,7 +135,7 @@ def compare_models(
     check_is_free(run.output)
     made, notes = plan(options, run.output, [Path(sys.argv[0]).name, *sys.argv[1:]])
     for note in notes:
-        print_lines([note])
+        print(f"note: {note}", file=sys.stderr)
     if run.slurm is not None:
         from flat_bug.cli.slurm import submit  # noqa: PLC0415 - runs on this machine do not need it
 

@@ -1,6 +1,7 @@
 """``fb predict``: find and outline every arthropod in images."""
 
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -173,6 +174,7 @@ def predict(*, chosen: ImageOptions, model: ModelOptions | None = None, results:
 
     images = chosen.images(output)
     predictor = Predictor(model.model_weights, settings, device, trust_weights=model.trust_weights)
+    _note_missing_card(model.model_weights, settings)
     run = predict_images(images, predictor, output, wanted)
     if results.json:
         print_json(_as_mapping(run, output))
@@ -184,6 +186,15 @@ def predict(*, chosen: ImageOptions, model: ModelOptions | None = None, results:
             where=_listed(run.failed),
             mend="Mend or remove these files and run the same command again; the others are skipped.",
         )
+
+
+def _note_missing_card(weights: Path | None, settings: PredictSettings) -> None:
+    from flat_bug.segmenters.base import note_without_card  # noqa: PLC0415  # see predict
+
+    if weights is None or settings.score_threshold is not None:
+        return
+    if (note := note_without_card(weights)) is not None:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _print_report(run: "PredictionRun", output: Path | None) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue
 
+from flat_bug.config import PredictSettings
 from flat_bug.datasets.coco import read_coco
 from flat_bug.errors import DatasetError, UsageError
+from flat_bug.evaluation.predictions import pair_images
 from flat_bug.experiments.digests import digest_of
 from flat_bug.experiments.models import Model, find_models
 from flat_bug.experiments.node_path import NodePath
@@ -15,9 +17,10 @@ from flat_bug.experiments.plan import Frozen, Plan, Resources, Stage, Task, plai
 from flat_bug.experiments.record import current_versions
 from flat_bug.experiments.score_task import CALL, ScoreModel
 from flat_bug.experiments.staged import staged_inputs
+from flat_bug.files import printable
 from flat_bug.prediction_run import find_images
 from flat_bug.prediction_run.inputs import DEFAULT_PATTERN
-from flat_bug.segmenters.base import card_path
+from flat_bug.segmenters.base import card_path, note_without_card
 
 EXPERIMENT = "compare-models"
 INPUTS = ("weights", "card", "images", "ground_truth", "config")
@@ -100,7 +103,7 @@ def plan(options: CompareModels, output: Path, command: Sequence[str] = ()) -> t
         ScoreModel(model=model.name, weights=_literal(model.weights), card=_card_of(model), device=device, **shared)
         for model, device in zip(found.models, devices, strict=False)
     ]
-    _check_settings(scored[0], config, options.soft)
+    settings = _checked_settings(scored[0], config, options.soft)
     made = Plan(
         experiment=EXPERIMENT,
         command=tuple(command),
@@ -111,7 +114,7 @@ def plan(options: CompareModels, output: Path, command: Sequence[str] = ()) -> t
             for name, args in zip(task_ids(found.models), scored, strict=True)
         ),
     )
-    return made, found.notes
+    return made, (*found.notes, *_notes_on_cards(found.models, settings))
 
 
 def task_ids(models: Iterable[Model]) -> list[str]:
@@ -145,16 +148,24 @@ def _check_inputs(images: NodePath, truth: NodePath, pattern: str, output: Path)
         raise DatasetError("there is no such ground truth", where=file, mend=soft)
     if output.resolve().is_relative_to(folder.resolve()):
         raise UsageError("the output lies in the input", where=output, mend="Choose a folder beside the images.")
-    find_images([folder], pattern=pattern, recursive=True)
-    read_coco(file)
+    found = find_images([folder], pattern=pattern, recursive=True)
+    annotated = [printable(image.file_name) for image in read_coco(file).images]
+    # The evaluation pairs them by the same names, but only when all images are predicted.
+    pair_images(annotated, [printable(image.file_name) for image in found])
 
 
-def _check_settings(args: ScoreModel, config: NodePath | None, soft: bool) -> None:
-    """Check the settings before any task does; a configuration that only the node has is left to the node."""
+def _checked_settings(args: ScoreModel, config: NodePath | None, soft: bool) -> PredictSettings | None:
+    """Check the settings before any task does; nothing is returned for a configuration that only the node has."""
     args.evaluation_settings()
     is_here = config is None or (config.is_known_here() and config.resolve().exists())
-    if is_here or not soft:
-        args.predict_settings()
+    return args.predict_settings() if is_here or not soft else None
+
+
+def _notes_on_cards(models: Iterable[Model], settings: PredictSettings | None) -> list[str]:
+    """Return a note for each model whose score threshold nobody has chosen, where that can be known here."""
+    if settings is None or settings.score_threshold is not None:
+        return []
+    return [note for model in models if (note := note_without_card(model.weights)) is not None]
 
 
 def _card_of(model: Model) -> str | None:

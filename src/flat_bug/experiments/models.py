@@ -10,7 +10,7 @@ from pathlib import Path
 from flat_bug.errors import UsageError
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.files import sha256_of
-from flat_bug.segmenters.base import card_path
+from flat_bug.segmenters.base import CARD_SUFFIX, card_path
 from flat_bug.segmenters.load import default_weights
 
 SUFFIXES = (".onnx", ".pt")
@@ -116,6 +116,8 @@ def _named(text: str) -> tuple[str, Path]:
 
 def _models_at(path: Path, wanted: re.Pattern[str] | None, every: bool, notes: list[str]) -> list[tuple[str, Path]]:
     if path.is_file():
+        if path.name.endswith(CARD_SUFFIX):  # a glob of weights takes their cards as well
+            return []
         if path.suffix.lower() not in SUFFIXES:
             notes.append(f"{path} is not a weight file and was left out")
             return []

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 CARD_SUFFIX = ".card.json"
 """The card of ``model.onnx`` is ``model.card.json`` beside it."""
 
+ASSUMED_SCORE_THRESHOLD = 0.2
+"""That of weights whose card does not say another one, or that have no card."""
+
 
 class ModelCard(BaseModel):
     """What must be known of weights to use them, and to know what they are worth.
@@ -48,7 +51,7 @@ class ModelCard(BaseModel):
     smallest_object: float = 4.0
     largest_object: PositiveInt = 1024
     max_detections: PositiveInt = 1000
-    score_threshold: float = Field(0.2, ge=0, le=1)
+    score_threshold: float = Field(ASSUMED_SCORE_THRESHOLD, ge=0, le=1)
     sha256: str = ""
     licence: str = "unknown"
     description: str = ""
@@ -68,6 +71,20 @@ class ModelCard(BaseModel):
 def card_path(weights: Path) -> Path:
     """Return where the card of a weight file lies."""
     return weights.with_name(weights.stem + CARD_SUFFIX)
+
+
+def note_without_card(weights: Path) -> str | None:
+    """Return what a user should know of weights that lie without a card, one sentence; nothing where they have one.
+
+    The same weights find other animals with another score threshold, so nobody should be left to guess which it is.
+    """
+    card = card_path(weights)
+    if card.is_file():
+        return None
+    return (
+        f"{weights} has no card beside it; a score threshold of {ASSUMED_SCORE_THRESHOLD:g} is assumed "
+        f"(copy {card.name} along)"
+    )
 
 
 @dataclass(frozen=True)
