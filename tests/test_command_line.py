@@ -35,6 +35,21 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert f"Example: fb {command}" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("predict", "--input or -i is missing"),
+        ("data prepare --input x --ouput y", "is missing; did you mean it by --ouput?"),
+        ("run compare-models -o c time=5 --slurm", "Options of sbatch stand behind --slurm."),
+        ("run compare-models -o c --slurm -n 2", "only long names are understood: ntasks=2 for -n 2"),
+        ("rehearse fb run compare-models -a x", "Put -- before the command that is rehearsed."),
+    ],
+)
+def test_what_is_wrong_comes_with_what_to_do(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(build_app(line.split()), line.split()) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["fly"], ["predict", "--wings", "4"], ["data", "prepare"], ["run", "marathon"]])
 def test_wrong_usage_is_said_briefly(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(build_app(words), words) == 2

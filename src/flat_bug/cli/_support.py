@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError
 
+from flat_bug.cli.wording import lines_of
 from flat_bug.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, FlatBugError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def run(app: App, tokens: list[str]) -> int:
     except CycloptsError as error:
         if debug:
             traceback.print_exc()
-        print_lines([str(error), f"See: {' '.join([app.name[0], *(error.command_chain or ())])} --help"])
+        print_lines(lines_of(error, words, app.name[0]))
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print_lines(["interrupted", "Nothing is half-written; run the same command again."])
