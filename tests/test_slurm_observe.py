@@ -216,6 +216,7 @@ class TestLooking:
         assert in_queue(run) == []
         run.wait_until_ended()
         assert run.kinds() == {"a": "cancelled", "b": "cancelled"}
+        assert f"{run.path}: 2 cancelled" in fb("status", str(run.path)).stdout
 
     def test_watching_ends_when_all_have_ended(self, place: Place, start: Start) -> None:
         hold = place.folder / "hold"
@@ -247,6 +248,47 @@ class TestLooking:
         assert fb("cancel", str(run.path)).returncode == 0
         follow.communicate(timeout=120)
         assert follow.returncode == 0
+
+
+class TestTheReport:
+    def test_is_waited_for_by_watching_and_its_log_can_be_read(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = place.submit([task("a")], "hold=true")
+        tasks, report = run.jobs()
+        page = run.path / "report" / "report.html"
+        place.cluster.ask("scontrol", "hold", report)
+        place.cluster.ask("scontrol", "release", tasks)
+        wait(lambda: run.states() == {"a": "done"}, 90, run.report)
+        stand_in("squeue", place, monkeypatch, f'echo asked >>{place.folder}/asked\nexec "$real" "$@"')
+
+        held = fb("status", str(run.path), "--watch", "--every", "1").stdout
+        assert f"Report: to be written by job {report}, which waits (JobHeld" in held
+        assert not page.exists()
+        assert "has printed nothing yet" in fb("logs", str(run.path), "report").stderr
+
+        place.cluster.ask("scontrol", "release", report)
+        (place.folder / "asked").unlink()
+        watched = fb("status", str(run.path), "--watch", "--every", "1").stdout
+        said = [line for line in watched.splitlines() if line.startswith("Report: ")]
+        assert said[-1] == f"Report: {page}"
+        assert all(f"written by job {report}" in line for line in said[:-1]), watched
+        # One question for each look at most; none about a report that is there.
+        assert len(said) - 1 <= len((place.folder / "asked").read_text().split()) <= len(said)
+
+        assert f"Report: {page}" in fb("logs", str(run.path), "report", "-f").stdout
+        assert f"Report: {page}" in fb("logs", str(run.path)).stdout.splitlines()[-1]
+        assert fb("logs", str(run.path), "b").stderr.splitlines()[-1].strip() == "Tasks: a, report"
+        assert fb("cancel", str(run.path)).stdout == "Cancelled: nothing, no job is in the queue\n"
+
+    def test_that_nobody_writes_any_more_ends_the_watching(self, place: Place) -> None:
+        run = place.submit([task("a")], "hold=true")
+        tasks, report = run.jobs()
+        place.cluster.ask("scancel", report)
+        place.cluster.ask("scontrol", "release", tasks)
+        run.wait_until_ended()
+        watched = fb("status", str(run.path), "--watch", "--every", "1").stdout
+        assert watched.splitlines()[-1] == f"Report: not written yet: fb report {run.path}"
 
 
 class TestOtherOptions:

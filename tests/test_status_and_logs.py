@@ -1,6 +1,7 @@
-"""``fb status --watch`` and ``fb logs -f`` on this machine: they end when there is nothing more to see."""
+"""``fb status`` and ``fb logs``: they end when there is nothing more to see, and say how to go on."""
 
 import json
+import signal
 import subprocess
 import sys
 import textwrap
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from flat_bug.cli.status import how_to_go_on
+from flat_bug.cluster.submission import SETTINGS, slurm_folder
 from flat_bug.experiments.plan import Plan, Task
-from flat_bug.experiments.run_folder import LOG_NAME, RunFolder
+from flat_bug.experiments.record import Failure, FailureKind
+from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus
 
 CALLS = {"print": "calls_that_print:print_slowly"}
 
@@ -80,7 +84,8 @@ def start() -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*words: str) -> "subprocess.Popen[str]":
-        started.append(subprocess.Popen([sys.executable, "-c", FB, *words], stdout=subprocess.PIPE, text=True))
+        command = [sys.executable, "-c", FB, *words]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return started[-1]
 
     yield begin
@@ -133,3 +138,75 @@ def test_following_shows_what_was_printed_between_the_last_lines_and_the_next_lo
         stream.write("meanwhile\n")
     _follow(run, {"one"}, shown)
     assert capsys.readouterr().out.splitlines() == [f"==> {log} <==", "second", "meanwhile"]
+
+
+@pytest.mark.parametrize("words", [("status", "--watch", "--json"), ("logs", "-f")], ids=["status", "logs"])
+def test_ctrl_c_ends_the_look_only_and_says_so(
+    running: RunFolder, start: Start, words: tuple[str, ...], hold: Path
+) -> None:
+    look = start(words[0], str(running.path), *words[1:])
+    assert look.stdout is not None
+    look.stdout.readline()
+    look.send_signal(signal.SIGINT)
+    _, said = look.communicate(timeout=60)
+    assert look.returncode == 130
+    assert said.splitlines() == ["fb: interrupted", "    The jobs go on."]
+
+
+def test_a_report_made_meanwhile_names_what_still_runs_without_calling_it_an_error(
+    running: RunFolder, start: Start
+) -> None:
+    made = start("report", str(running.path))
+    _, said = made.communicate(timeout=60)
+    assert said.splitlines() == ["one: still running", "fb: two: missing: not started yet"]
+
+
+def test_a_run_without_a_report_says_how_to_get_one(run: RunFolder, start: Start) -> None:
+    printed, _ = start("status", str(run.path)).communicate(timeout=60)
+    assert printed.splitlines()[-2:] == [
+        f"Report: not written yet: fb report {run.path}",
+        f"Go on with it: fb resume {run.path}",
+    ]
+
+
+class TestHowToGoOn:
+    @pytest.fixture
+    def on_slurm(self, run: RunFolder) -> RunFolder:
+        slurm_folder(run).mkdir()
+        (slurm_folder(run) / SETTINGS).touch()
+        return run
+
+    def failed(self, kind: FailureKind, mend: str = "", *, reads: str = "", goes_on: bool = False) -> TaskStatus:
+        args = {"weights": reads}
+        task = Task(id="one", call="print", args=args, inputs=("weights",) if reads else (), goes_on=goes_on)
+        failure = Failure(kind=kind, what="it failed", mend=mend, goes_on=goes_on)
+        return TaskStatus(task, TaskState.FAILED, failure.brief(), failure=failure)
+
+    @pytest.mark.parametrize(
+        ("kind", "options"), [("time limit", " --grow time"), ("out of memory", " --grow mem"), ("cancelled", "")]
+    )
+    def test_gives_more_of_what_was_lacking(self, on_slurm: RunFolder, kind: FailureKind, options: str) -> None:
+        assert how_to_go_on(on_slurm, Path("c5"), [self.failed(kind)]) == [f"Go on with it: fb resume c5{options}"]
+
+    def test_grows_one_after_the_other(self, on_slurm: RunFolder) -> None:
+        assert how_to_go_on(on_slurm, Path("c5"), [self.failed("time limit"), self.failed("out of memory")]) == [
+            "Go on with it: fb resume c5 --grow mem",
+            "Then, after the time limit: fb resume c5 --grow time",
+        ]
+
+    def test_a_training_that_goes_on_needs_no_more_time(self, on_slurm: RunFolder) -> None:
+        stopped = self.failed("time limit", goes_on=True)
+        assert how_to_go_on(on_slurm, Path("c5"), [stopped]) == ["Go on with it: fb resume c5"]
+
+    def test_nothing_grows_on_this_machine(self, run: RunFolder) -> None:
+        assert how_to_go_on(run, Path("c5"), [self.failed("out of memory")]) == ["Go on with it: fb resume c5"]
+
+    @pytest.mark.parametrize(
+        ("reads", "options"), [("/data/a.pt", ""), ("$SLURM_TMPDIR/a.pt", " --retry-failed")], ids=["here", "on a node"]
+    )
+    def test_a_bad_input_is_mended_first(self, on_slurm: RunFolder, reads: str, options: str) -> None:
+        bad = self.failed("bad input", "Train it again.", reads=reads)
+        assert how_to_go_on(on_slurm, Path("c5"), [bad]) == ["Mend it: Train it again.", f"then: fb resume c5{options}"]
+
+    def test_what_is_done_needs_nothing(self, on_slurm: RunFolder) -> None:
+        assert how_to_go_on(on_slurm, Path("c5"), [TaskStatus(Task(id="one", call="print"), TaskState.DONE)]) == []

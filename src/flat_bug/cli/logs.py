@@ -1,5 +1,6 @@
 """``fb logs``: what the tasks of a run, and the jobs around them, have printed."""
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence, Set
@@ -9,12 +10,14 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from flat_bug.cli.status import is_live, look
+from flat_bug.cli.status import finalisers, is_live, look, stopped_looking
 from flat_bug.cluster.submission import is_on_slurm, newest_of, submissions
-from flat_bug.errors import UsageError
+from flat_bug.errors import EXIT_OK, RunError, UsageError
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus
 
+REPORT = "report"
 LINES = 20
+NAMES_SHOWN = 10
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_QUESTIONS = 30.0
 
@@ -26,23 +29,38 @@ def logs(
     *,
     follow: Annotated[bool, Parameter(["--follow", "-f"])] = False,
     lines: Annotated[PositiveInt | None, Parameter(["--lines", "-n"])] = None,
-) -> None:
+) -> int:
     """Show what a task and its job have printed; without a task, the last lines of those that are not done.
+
+    `report` stands for the job that writes the report of a run on SLURM.
 
     Example: fb logs runs/first best-model -f
 
     Args:
         run: The run folder, which -o named.
-        task: A task of it; `fb status` names them.
+        task: A task of it, as `fb status` names them, or `report`.
         follow: Go on showing what is printed until the task has ended.
         lines: Only the last so many lines of each log; 20 by default without a task.
     """
     folder = RunFolder.open(run)
-    statuses, _ = look(folder)
+    try:
+        _show(folder, task, follow=follow, lines=lines)
+    except KeyboardInterrupt:
+        return stopped_looking()
+    return EXIT_OK
+
+
+def _show(folder: RunFolder, task: str | None, *, follow: bool, lines: int | None) -> None:
+    statuses = look(folder).statuses
     wanted = [found for found in statuses if task in (None, found.task.id)]
+    if task == REPORT and not wanted and is_on_slurm(folder):
+        _show_report(folder, follow=follow, lines=lines)
+        return
     if not wanted:
-        names = ", ".join(found.task.id for found in statuses[:10])
-        raise UsageError("there is no such task", where=str(task), mend=f"Tasks: {names}")
+        names = [found.task.id for found in statuses[:NAMES_SHOWN]]
+        names += ["…"] if len(statuses) > NAMES_SHOWN else []
+        names += [REPORT] if is_on_slurm(folder) else []
+        raise UsageError("there is no such task", where=str(task), mend=f"Tasks: {', '.join(names)}")
     if task is None and len(wanted) > 1:
         wanted = [found for found in wanted if found.state is not TaskState.DONE] or wanted
         lines = lines or LINES
@@ -50,6 +68,8 @@ def logs(
     for found in wanted:
         for path in logs_of(folder, found):
             shown[path] = _print_last(path, lines)
+    for path in _logs_of_report(folder) if task is None else []:
+        _print_last(path, lines or LINES)
     if follow:
         _follow(folder, {found.task.id for found in wanted}, shown)
 
@@ -64,6 +84,34 @@ def logs_of(folder: RunFolder, found: TaskStatus) -> list[Path]:
         paths += [job_log] if job_log else []
     log = found.attempt / LOG_NAME if found.attempt else None
     return [*paths, log] if log and log.is_file() else paths
+
+
+def _logs_of_report(folder: RunFolder) -> list[Path]:
+    """Return the log of the newest job that was to write the report, if it has begun."""
+    newest = finalisers(folder)[-1:]
+    return [log for each in newest if (log := each.log_of(0)) is not None]
+
+
+def _show_report(folder: RunFolder, *, follow: bool, lines: int | None) -> None:
+    """Print the log of the job that writes the report, and with ``follow`` what is added to it until it has ended.
+
+    Raises:
+        RunError: It has printed nothing yet, and is not to be followed.
+    """
+    shown = {path: _print_last(path, lines) for path in _logs_of_report(folder)}
+    if not shown and not follow:
+        mend = f"See: fb status {shlex.quote(str(folder.path))}"
+        raise RunError("the job that writes the report has printed nothing yet", where=folder.path, mend=mend)
+    asked, ended = -SECONDS_BETWEEN_QUESTIONS, not follow
+    while not ended:
+        if time.monotonic() - asked >= SECONDS_BETWEEN_QUESTIONS:
+            asked, seen = time.monotonic(), look(folder)
+            waits_or_runs = seen.report_job is not None and not seen.report_job.is_held
+            ended = not (seen.notes or waits_or_runs or is_live(folder, seen.statuses))
+        for path in _logs_of_report(folder):
+            _print_new(path, shown)
+        sys.stdout.flush()
+        time.sleep(0 if ended else SECONDS_BETWEEN_LOOKS)
 
 
 def _print_last(path: Path, lines: int | None) -> int:
@@ -93,9 +141,9 @@ def _follow(folder: RunFolder, names: Set[str], shown: dict[Path, int]) -> None:
         if not ended and not runs and time.monotonic() - asked >= SECONDS_BETWEEN_QUESTIONS:
             # The run folder alone does not tell a task that waits from one whose job is gone.
             asked = time.monotonic()
-            seen, notes = look(folder)
-            statuses = [found for found in seen if found.task.id in names]
-            ended = not notes and not is_live(folder, statuses)
+            seen = look(folder)
+            statuses = [found for found in seen.statuses if found.task.id in names]
+            ended = not seen.notes and not is_live(folder, statuses)
         for path in [path for found in statuses for path in logs_of(folder, found)]:
             _print_new(path, shown)
         sys.stdout.flush()

@@ -6,24 +6,32 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import polars as pl
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
 from flat_bug.cli._support import print_json, print_lines, print_table
-from flat_bug.cluster.submission import is_half_made, is_on_slurm, submissions
+from flat_bug.cluster.growth import CURES
+from flat_bug.cluster.submission import Submitted, is_half_made, is_on_slurm, submissions
 from flat_bug.errors import EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_OK, RunError, UsageError
 from flat_bug.experiments.local import LocalSubmitter
+from flat_bug.experiments.node_path import NodePath
+from flat_bug.experiments.plan import Task
+from flat_bug.experiments.record import FailureKind
 from flat_bug.experiments.results import Results, write_results
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus, number_of
 from flat_bug.experiments.submitter import resume as resume_run
 from flat_bug.experiments.submitter import to_repeat
 from flat_bug.progress import waiting
 
+if TYPE_CHECKING:
+    from flat_bug.cluster.states import JobState
+
 LIVE = {TaskState.QUEUED, TaskState.RUNNING}
 ENDED = {TaskState.DONE, TaskState.FAILED}
+MENDS_SHOWN = 3
 
 
 def status(
@@ -33,36 +41,43 @@ def status(
     watch: Annotated[bool, Parameter(["--watch", "-w"])] = False,
     every: PositiveInt = 30,
     json: bool = False,
-) -> None:
+) -> int:
     """Show the state of every task of a run.
 
     Example: fb status runs/first --watch
 
     Args:
         run: The run folder, which -o named.
-        watch: Show it again and again until nothing is queued or running.
+        watch: Show it again and again until nothing is queued or running, and the report is written.
         every: Seconds between looks, 30 by default. Each asks the scheduler once, and its accounting at most once.
         json: Print one machine-readable object; with --watch one for each look, on a line of its own.
     """
     folder = RunFolder.open(run)
-    while True:
-        statuses, notes = look(folder)
-        rows = [_row(found) for found in statuses]
-        if watch and not json and sys.stdout.isatty():
-            print("\033[2J\033[H", end="")
-        if json:
-            print_json({"run": str(run), "experiment": folder.plan.experiment, "tasks": rows, "notes": notes})
-        else:
-            _show_states(run, rows, notes)
-        goes_on = is_live(folder, statuses)
-        if not json:
-            _say_where_the_report_is(folder, is_live=goes_on)
-        if not watch or not goes_on:
-            break
-        sys.stdout.flush()
-        time.sleep(every)
-    if to_repeat(statuses) and not json:
-        print(f"Go on with it: fb resume {shlex.quote(str(run))}")
+    try:
+        while _show_once(folder, run, watch=watch, json=json) and watch:
+            sys.stdout.flush()
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return stopped_looking()
+    return EXIT_OK
+
+
+def _show_once(folder: RunFolder, run: Path, *, watch: bool, json: bool) -> bool:
+    """Show the state of every task, and return whether anything is still to come by itself."""
+    seen = look(folder)
+    rows = [_row(found) for found in seen.statuses]
+    tasks_live = is_live(folder, seen.statuses)
+    goes_on = tasks_live or (seen.report_job is not None and not seen.report_job.is_held)
+    if json:
+        print_json({"run": str(run), "experiment": folder.plan.experiment, "tasks": rows, "notes": seen.notes})
+        return goes_on
+    if watch and sys.stdout.isatty():
+        print("\033[2J\033[H", end="")
+    _show_states(run, rows, seen.notes)
+    print("".join(f"{line}\n" for line in _where_the_report_is(folder, run, seen, tasks_live=tasks_live)), end="")
+    if not (watch and goes_on):
+        print("".join(f"{line}\n" for line in how_to_go_on(folder, run, seen.statuses)), end="")
+    return goes_on
 
 
 def cancel(run: Path, /, *, json: bool = False) -> None:
@@ -76,13 +91,15 @@ def cancel(run: Path, /, *, json: bool = False) -> None:
     """
     from flat_bug.cluster.cancel import cancel_jobs  # noqa: PLC0415 - runs on this machine need no Slurm
 
+    folder = RunFolder.open(run)
     with waiting("Waiting for the process that submits jobs of this run, and for the scheduler's answer"):
-        cancelled = cancel_jobs(RunFolder.open(run))
+        cancelled = cancel_jobs(folder)
     if json:
         print_json({"run": str(run), "cancelled": cancelled})
         return
     print(f"Cancelled: {', '.join(cancelled) or 'nothing, no job is in the queue'}")
-    print(f"Resume:    fb resume {shlex.quote(str(run))}")
+    if cancelled or to_repeat(folder.statuses()):
+        print(f"Resume:    fb resume {shlex.quote(str(run))}")
 
 
 def resume(
@@ -137,19 +154,32 @@ def report(run: Path, /, *, json: bool = False) -> None:
         json: Print one machine-readable object.
     """
     folder = RunFolder.open(run)
-    statuses, _ = look(folder)
-    show(write_results(folder, statuses), run, json=json)
+    show(write_results(folder, look(folder).statuses), run, json=json)
 
 
-def look(folder: RunFolder) -> tuple[Sequence[TaskStatus], Sequence[str]]:
-    """Return the state of every task, and what could not be found out."""
+class Seen(NamedTuple):
+    """What a look has found.
+
+    Attributes:
+        statuses: The state of every task.
+        notes: What could not be found out.
+        report_job: The job that writes the report, while it waits or runs.
+    """
+
+    statuses: Sequence[TaskStatus]
+    notes: Sequence[str] = ()
+    report_job: "JobState | None" = None
+
+
+def look(folder: RunFolder) -> Seen:
+    """Return the state of every task, of the job that writes the report, and what could not be found out."""
     if not is_on_slurm(folder):
-        return folder.statuses(), ()
+        return Seen(folder.statuses())
     from flat_bug.cluster.observe import observe  # noqa: PLC0415 - runs on this machine need no Slurm
 
     with waiting("Waiting for the scheduler's answer"):
-        seen = observe(folder)
-    return seen.statuses, seen.notes
+        seen = observe(folder, with_report=True)
+    return Seen(seen.statuses, seen.notes, seen.report_job)
 
 
 def is_live(folder: RunFolder, statuses: Sequence[TaskStatus]) -> bool:
@@ -184,7 +214,7 @@ def _resume_on_slurm(
     if tasks:
         say_submitted(folder, run, submitted_since(folder, first), json=json)
         return EXIT_OK
-    statuses, _ = look(folder)
+    statuses = look(folder).statuses
     if any(found.state in LIVE for found in statuses):
         if json:
             print_json({"run": str(run), "jobs": [], "report_jobs": [], "tasks": []})
@@ -197,20 +227,73 @@ def _resume_on_slurm(
 
 def _show_states(run: Path, rows: list[dict[str, Any]], notes: Sequence[str]) -> None:
     table = pl.DataFrame(rows, infer_schema_length=None)
+    # Whole ones are enough for people; whoever wants more reads the JSON.
+    table = table.with_columns(pl.col("seconds").cast(pl.Float64).round().cast(pl.Int64))
     columns = ["task", "state", "attempt", "seconds", "node", *(["job"] if any(table["job"]) else []), "reason"]
     print_table(table.select(columns), f"{run}: {_counts(rows)}")
     for note in notes:
         print(f"note: {note}")
 
 
-def _say_where_the_report_is(run: RunFolder, *, is_live: bool) -> None:
-    if not is_live and run.page.is_file():
-        print(f"Report: {run.page}")
-    if is_live and is_on_slurm(run):
-        found = [submitted for submitted in submissions(run) if submitted.submission.purpose == "finaliser"]
-        jobs = found[-1].jobs.ids() if found else []
-        if jobs:
-            print(f"Report: written by job {jobs[0]} when these have ended")
+def _where_the_report_is(folder: RunFolder, run: Path, seen: Seen, *, tasks_live: bool) -> list[str]:
+    if tasks_live:
+        jobs = [job for each in finalisers(folder) for job in each.jobs.ids()]
+        return [f"Report: written by job {jobs[-1]} when these have ended"] if jobs else []
+    if seen.report_job is not None:
+        return [_who_writes_the_report(seen.report_job)]
+    again = f"fb report {shlex.quote(str(run))}"
+    if not folder.page.is_file():
+        return [f"Report: not written yet: {again}"]
+    old = "" if folder.is_reported(seen.statuses) else f" (older than some results; write it again: {again})"
+    return [f"Report: {folder.page}{old}"]
+
+
+def _who_writes_the_report(job: "JobState") -> str:
+    if job.task_state is TaskState.RUNNING:
+        return f"Report: being written by job {job.job}"
+    release = f"; let it go on: scontrol release {job.job}" if job.reason == "JobHeldUser" else ""
+    return f"Report: to be written by job {job.job}, which waits ({job.reason or job.state}){release}"
+
+
+def finalisers(folder: RunFolder) -> list[Submitted]:
+    """Return the submissions of the jobs that write the report, oldest first; none for a run on this machine."""
+    found = submissions(folder) if is_on_slurm(folder) else []
+    return [submitted for submitted in found if submitted.submission.purpose == "finaliser"]
+
+
+def how_to_go_on(folder: RunFolder, run: Path, statuses: Sequence[TaskStatus]) -> list[str]:
+    """Return which command goes on with a run, and what comes before it; nothing where nothing is left to do."""
+    resume = f"fb resume {shlex.quote(str(run))}"
+    left = [found for found in statuses if found.is_worth_repeating]
+    lacking = [what for what, kind in CURES.items() if any(_lacks(found, kind) for found in left)]
+    if not is_on_slurm(folder):
+        lacking = []
+    lines = [f"Go on with it: {resume}{f' --grow {lacking[0]}' if lacking else ''}"] if left else []
+    lines += [f"Then, after the {CURES[what]}: {resume} --grow {what}" for what in lacking[1:]]
+    bad = [found for found in statuses if found.state is TaskState.FAILED and not found.is_worth_repeating]
+    if bad:
+        mends = dict.fromkeys(found.failure.mend for found in bad if found.failure and found.failure.mend)
+        lines += [f"Mend it: {mend}" for mend in list(mends)[:MENDS_SHOWN]] or ["Mend what is named above."]
+        retry = "" if all(_is_seen_from_here(found.task) for found in bad) else " --retry-failed"
+        lines.append(f"then: {resume}{retry}")
+    return lines
+
+
+def _lacks(found: TaskStatus, kind: FailureKind) -> bool:
+    """Return whether a task failed for want of something, and does not go on from where it was stopped."""
+    failure = found.failure
+    return failure is not None and failure.kind == kind and not (failure.goes_on and found.task.goes_on)
+
+
+def _is_seen_from_here(task: Task) -> bool:
+    """Return whether it is noticed here when an input is mended."""
+    return all(NodePath(path).is_known_here() for path in task.input_paths().values())
+
+
+def stopped_looking() -> int:
+    """Say after Ctrl-C that only the look has ended, and return the exit code."""
+    print_lines(["interrupted", "The jobs go on."])
+    return EXIT_INTERRUPTED
 
 
 def show(results: Results, run: Path, *, json: bool) -> int:
@@ -229,9 +312,13 @@ def show(results: Results, run: Path, *, json: bool) -> int:
         print(f"Report: {results.page}")
     sys.stdout.flush()  # before what goes to standard error
     for found in [*open_tasks, *flawed]:
+        if found.state in LIVE:
+            print(f"{found.task.id}: still {found.state}", file=sys.stderr)  # which is no error
+            continue
         mend = found.failure.mend if found.failure else ""
         log = f"See {found.attempt / LOG_NAME}" if found.attempt else ""
-        print_lines([f"{found.task.id}: {found.state}: {found.reason}", *filter(None, [mend, log])])
+        what = ": ".join(filter(None, [found.task.id, found.state, found.reason]))
+        print_lines([what, *filter(None, [mend, log])])
     return EXIT_ITEMS_FAILED if open_tasks or flawed else EXIT_OK
 
 
@@ -255,5 +342,6 @@ def _row(found: TaskStatus) -> dict[str, Any]:
 
 
 def _counts(rows: list[dict[str, Any]]) -> str:
-    states = [row["state"] for row in rows]
-    return ", ".join(f"{states.count(state)} {state}" for state in TaskState if state in states) or "no tasks"
+    states = ["cancelled" if row["failure"] == "cancelled" else row["state"] for row in rows]
+    named = [*TaskState, "cancelled"]
+    return ", ".join(f"{states.count(state)} {state}" for state in named if state in states) or "no tasks"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from flat_bug.cluster.batch_script import FINALISER
 from flat_bug.cluster.bootstrap import TIME_UP
 from flat_bug.cluster.scheduler import SchedulerError
 from flat_bug.cluster.states import KINDS, JobState, ask_accounting, ask_queue, sign_in_log
@@ -50,11 +51,13 @@ class Observation:
         notes: What could not be asked: one sentence each.
         queries: How many questions were asked: one of the controller for all jobs, and one of the accounting for
             those that the controller has forgotten.
+        report_job: The finaliser, while it waits or runs; only where it was asked for.
     """
 
     statuses: tuple[TaskStatus, ...]
     notes: tuple[str, ...] = ()
     queries: int = 0
+    report_job: JobState | None = None
 
 
 @dataclass(frozen=True)
@@ -74,25 +77,35 @@ class _Answer:
     queries: int = 0
 
 
-def observe(run: RunFolder) -> Observation:
+def observe(run: RunFolder, *, with_report: bool = False) -> Observation:
     """Return what became of every task of a run that was submitted to SLURM.
 
     How jobs have ended is noted in the run folder, since a scheduler without accounting forgets it within minutes.
     Nothing else is: whoever only looks must not get in the way of a process that submits.
 
+    Args:
+        run: The run.
+        with_report: Also find out, with the same question, whether the finaliser waits or runs.
+
     Raises:
         RunError: A file of the run is broken.
     """
-    newest = newest_of(submissions(run), (task.id for task in run.plan.tasks))
+    submitted_so_far = submissions(run)
+    newest = newest_of(submitted_so_far, (task.id for task in run.plan.tasks))
     statuses = {status.task.id: status for status in run.statuses()}
     unsettled = {name: newest[name] for name, status in statuses.items() if _is_unsettled(status, newest.get(name))}
-    answer = _ask(run, {submitted.folder: submitted for submitted in unsettled.values()})
+    # Of a run whose tasks and report are there, nothing is asked: it may have been copied away from its cluster.
+    is_open = with_report and (bool(unsettled) or not run.is_reported(statuses.values()))
+    finaliser = _unended_finaliser(submitted_so_far) if is_open else None
+    asked = [*unsettled.values(), *([finaliser] if finaliser else [])]
+    answer = _ask(run, {submitted.folder: submitted for submitted in asked})
     ended = {folder: _note_ended(submitted, answer.known) for folder, submitted in answer.asked.items()}
     settled: dict[str, TaskStatus] = {}
     for name, submitted in unsettled.items():
         found = answer.asked[submitted.folder]
         settled[name] = _settled(statuses, name, found, answer, ended[submitted.folder])
-    return Observation(tuple((statuses | settled).values()), answer.notes, answer.queries)
+    report_job = _report_job(finaliser, answer.known) if finaliser else None
+    return Observation(tuple((statuses | settled).values()), answer.notes, answer.queries, report_job)
 
 
 def adopt(run: RunFolder) -> None:
@@ -153,6 +166,21 @@ def _belongs_to(status: TaskStatus, submission: Submission) -> bool:
     return status.attempt is not None and number_of(status.attempt) >= first
 
 
+def _unended_finaliser(found: Sequence[Submitted]) -> Submitted | None:
+    """Return the newest finaliser, unless it has no job or somebody has seen its end."""
+    newest = next((each for each in reversed(found) if each.submission.purpose == FINALISER), None)
+    return newest if newest and newest.jobs.ids() and not newest.ended else None
+
+
+def _report_job(finaliser: Submitted, known: Mapping[str, JobState]) -> JobState | None:
+    """Return the job of a finaliser if it waits or runs; note its end, so that nobody asks about it again."""
+    state = known.get(finaliser.jobs.job_of(0))
+    if state is None or state.task_state is not None:
+        return state
+    _note(finaliser, {0: _end_of(state)})
+    return None
+
+
 def _ask(run: RunFolder, asked: dict[Path, Submitted]) -> _Answer:
     """Return what is known of the jobs of submissions: the controller first, then the accounting, if need be."""
     if not asked:
@@ -202,15 +230,23 @@ def _open_jobs(submitted: Submitted) -> Iterator[tuple[int, str]]:
 def _note_ended(submitted: Submitted, known: dict[str, JobState]) -> dict[int, Ended]:
     """Note how jobs have ended, and return it for all that have."""
     new = {
-        index: Ended(state=state.state, reason=state.reason, node=state.node, seconds=state.seconds)
+        index: _end_of(state)
         for index, job in _open_jobs(submitted)
         if (state := known.get(job)) is not None and state.task_state is None
     }
     if new:
-        # Who looks may not be allowed to write here, or the disk may be full: then it is asked again next time.
-        with suppress(OutputError):
-            submitted.note_ended(new)
+        _note(submitted, new)
     return submitted.ended | new
+
+
+def _note(submitted: Submitted, new: dict[int, Ended]) -> None:
+    # Who looks may not be allowed to write here, or the disk may be full: then it is asked again next time.
+    with suppress(OutputError):
+        submitted.note_ended(new)
+
+
+def _end_of(state: JobState) -> Ended:
+    return Ended(state=state.state, reason=state.reason, node=state.node, seconds=state.seconds)
 
 
 def _settled(

@@ -66,6 +66,13 @@ class JobState:
     began: datetime | None = None
 
     @property
+    def is_held(self) -> bool:
+        """Return whether it waits until somebody does something about it."""
+        return self.state in WAITING and (
+            self.reason.startswith("JobHeld") or self.reason == "DependencyNeverSatisfied"
+        )
+
+    @property
     def task_state(self) -> TaskState | None:
         """Return the state of a task whose job this is, or None when the job has ended."""
         if self.state in WAITING:

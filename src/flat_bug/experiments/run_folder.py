@@ -11,9 +11,10 @@
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -149,6 +150,16 @@ class RunFolder:
     def page(self) -> Path:
         """Return the report, for a browser."""
         return self.report / "report.html"
+
+    def is_reported(self, statuses: Iterable["TaskStatus"]) -> bool:
+        """Return whether the report was written after all that the tasks have left."""
+        try:
+            written = self.page.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        # By what the records say, since the files of a copied run are of any time.
+        records = [found.record for found in statuses if found.record]
+        return all(datetime.fromisoformat(each.started).timestamp() + each.seconds <= written for each in records)
 
     def task_folder(self, task: Task) -> Path:
         """Return the folder of a task."""
