@@ -56,6 +56,7 @@ def results(place: Path = Path()) -> dict[tuple[str, str], dict[str, object]]:
 
 def test_one_bad_model_costs_its_row_only(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_network(place / "models" / "blind" / "weights" / "best.onnx", ELSEWHERE)
+    card_path(place / "models" / "blind" / "weights" / "best.onnx").unlink()
     corrupt = place / "models" / "corrupt" / "weights" / "best.onnx"
     make_network(corrupt, ANIMAL)
     network = corrupt.read_bytes()
@@ -74,7 +75,10 @@ def test_one_bad_model_costs_its_row_only(place: Path, capsys: pytest.CaptureFix
     assert table["good", "meadow"]["mean_iou"] == pytest.approx(1.0, abs=0.02)
     assert "cannot load" in str(table["corrupt", "forest"]["reason"])
     assert pl.read_csv("run/report/results.csv").height == len(table)
-    assert "good" in Path("run/report/report.html").read_text()
+    report = Path("run/report/report.html").read_text()
+    assert "good" in report
+    assert report.count("<dt>score threshold</dt><dd>0.2</dd>") == 2  # nobody knows that of the corrupt one
+    assert report.count("none lay beside the weights") == 1
 
     # Mended weights are the only thing that resume runs.
     finished = {path: path.stat().st_mtime_ns for path in Path("run/tasks").glob("*/attempt-1/**/*")}

@@ -1,7 +1,9 @@
 """The report: one page from the evaluations of some models, whatever became of them."""
 
 import itertools
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -200,6 +202,49 @@ def test_speed_is_per_megapixel(page: Page, good: ReportModel, poor: ReportModel
     assert poor.seconds_per_megapixel is None
     assert ReportModel(name="x", seconds=1, megapixels=0).seconds_per_megapixel is None
     assert "0.500" in page.text
+
+
+def test_it_says_which_animals_count(tmp_path: Path) -> None:
+    truth = make_ground_truth(tmp_path / "truth")
+    document = json.loads(truth.path.read_text())
+    for annotation in document["annotations"][:2]:
+        annotation["bbox"][2:] = [8, 8]
+    truth.path.write_text(json.dumps(document))
+    page = page_of(tmp_path, make_model(tmp_path / "m", truth, "m"))
+    assert "34 animals of 32 px or more; 2 smaller ones do not count; matched at mask IoU ≥ 0.5" in page.text
+    assert "every animal that counts was found" in page.text
+
+
+def test_nothing_is_said_of_smaller_animals_where_there_are_none(page: Page) -> None:
+    assert "36 animals of 32 px or more; matched at mask IoU ≥ 0.5" in page.text
+
+
+def test_the_lines_of_each_model_do_not_contradict_the_comparison_of_both(
+    tmp_path: Path, page: Page, good: ReportModel
+) -> None:
+    assert "The lines are for each model alone. Whether the two best differ is said at the top" in page.text
+    assert "is said at the top" not in page_of(tmp_path, good).text
+
+
+def test_names_of_files_are_shown_as_they_are(tmp_path: Path, good: ReportModel) -> None:
+    page = page_of(tmp_path, good, **{"SHA-256": {"/my_runs/a_model.onnx": "fe"}, "some_label": 1})
+    assert "/my_runs/a_model.onnx" in page.text
+    assert "some label" in page.text
+
+
+def test_the_same_weights_without_their_card_are_seen_to_be_the_same(
+    tmp_path: Path, good: ReportModel, poor: ReportModel
+) -> None:
+    card = ModelCard(name="good", tile=640, licence="CC0")
+    original = replace(good, card=card, score_threshold=0.4)
+    copy = replace(poor, name="copy", sha256=good.sha256, card=card, card_is_assumed=True, score_threshold=0.2)
+    page = page_of(tmp_path, original, copy, poor)
+    assert "good and copy have the same weights; they differ in the score threshold: 0.4 and 0.2." in page.text
+    assert "Both have the same weights." in page.text
+    assert "good CC0 same weights as copy" in page.text
+    assert "copy no card same weights as good" in page.text
+    assert "score threshold 0.4" in page.text.replace("threshold0", "threshold 0")
+    assert page.text.count("same weights as") == 2
 
 
 @pytest.mark.slow

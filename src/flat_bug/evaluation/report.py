@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import ValidationError
 
 from flat_bug import __version__
 from flat_bug.evaluation.figures import size_panels
 from flat_bug.evaluation.gallery import make_scenes
 from flat_bug.evaluation.marks import MARKS
 from flat_bug.evaluation.scores import POOLED
+from flat_bug.evaluation.settings import EvaluationSettings
 from flat_bug.evaluation.standings import (
     ReportModel,
     Score,
@@ -22,6 +25,7 @@ from flat_bug.evaluation.standings import (
     leaders_on,
     notes_of,
     read_standings,
+    same_weights,
 )
 from flat_bug.files import write_text
 
@@ -83,6 +87,7 @@ def _context(standings: Sequence[Standing], title: str, provenance: dict[str, An
         "scored": scored,
         "failed": [standing for standing in standings if not standing.done],
         "best": scored[0] if scored else None,
+        "what_counts": _what_counts(scored[0]) if scored else "",
         "runner_up": scored[1] if len(scored) > 1 else None,
         "lead": lead_of_best(standings),
         "leaders": {name: {one.slot for one in leaders_on(scored, name)} for name in (POOLED, *datasets)},
@@ -98,6 +103,7 @@ def _context(standings: Sequence[Standing], title: str, provenance: dict[str, An
         "scenes": make_scenes(standings),
         "open_at_most": OPEN_AT_MOST,
         "notes": notes_of(scored),
+        "twins": _twins(standings),
         "scoring": {key: scored[0].summary[key] for key in SCORING if key in scored[0].summary} if scored else {},
         "command": provenance.get("command"),
         "provenance": {key: value for key, value in provenance.items() if key != "command"},
@@ -110,6 +116,31 @@ def _sample(scored: Sequence[Standing], dataset: str) -> Score:
     """Return the score with the most images, to say on how many animals and images a dataset's scores rest."""
     scores = [standing.scores[dataset] for standing in scored if dataset in standing.scores]
     return max(scores, key=lambda score: score.images, default=Score(dataset))
+
+
+def _what_counts(standing: Standing) -> str:
+    """Return which animals a model was scored on, and how; nothing where its evaluation does not say so."""
+    try:
+        rule = EvaluationSettings.model_validate(standing.summary.get("settings"))
+    except ValidationError:
+        return ""
+    smaller = standing.objects.filter(pl.col("gt_id").is_not_null() & (pl.col("gt_size") < rule.min_size)).height
+    animals = f"{_thousands(standing.pooled.gt if standing.pooled else 0)} animals"
+    parts = [
+        f"{animals} of {rule.min_size:g} px or more" if rule.min_size else animals,
+        f"{_thousands(smaller)} smaller ones do not count" if smaller > 1 else "a smaller one does not count",
+        f"matched at {rule.iou_type} IoU ≥ {rule.iou_threshold:g}",
+    ]
+    return "; ".join(parts if smaller else [parts[0], parts[2]])
+
+
+def _twins(standings: Sequence[Standing]) -> dict[int, str]:
+    """Return the names of the other models with the same weights, by the slot of a model that has such."""
+    return {
+        one.slot: ", ".join(other.model.name for other in group if other is not one)
+        for group in same_weights(standings)
+        for one in group
+    }
 
 
 def _environment() -> Environment:

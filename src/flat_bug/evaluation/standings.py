@@ -41,6 +41,8 @@ class ReportModel:
         peak_memory_mb: Most memory held at once, in MiB.
         device: Where it ran: ``cpu``, ``cuda:0``.
         card: Card of the weights.
+        card_is_assumed: There was none beside the weights, so that ``card`` holds what is assumed without.
+        score_threshold: What it found was kept above this.
     """
 
     name: str
@@ -57,6 +59,8 @@ class ReportModel:
     peak_memory_mb: float | None = None
     device: str = ""
     card: ModelCard | None = None
+    card_is_assumed: bool = False
+    score_threshold: float | None = None
 
     @property
     def seconds_per_megapixel(self) -> float | None:
@@ -181,6 +185,7 @@ def notes_of(scored: Sequence[Standing]) -> tuple[str, ...]:
     for what, kinds in (("on different ground truth", truths), ("with different settings", rules)):
         if len(kinds) > 1:
             notes.append(f"The models were scored {what}: their numbers do not compare.")
+    notes += [_note_on_twins(twins) for twins in same_weights(scored)]
     warnings: dict[str, list[str]] = {}
     for standing in scored:
         for warning in standing.summary.get("warnings", ()):
@@ -188,6 +193,15 @@ def notes_of(scored: Sequence[Standing]) -> tuple[str, ...]:
     for warning, names in warnings.items():
         notes.append(warning if len(names) == len(scored) else f"{', '.join(names)}: {warning}")
     return tuple(notes)
+
+
+def same_weights(standings: Iterable[Standing]) -> list[list[Standing]]:
+    """Return the models that have their weights in common with others, together."""
+    groups: dict[str, list[Standing]] = {}
+    for standing in standings:
+        if standing.model.sha256:
+            groups.setdefault(standing.model.sha256, []).append(standing)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def lead_of_best(standings: Sequence[Standing], *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> Lead | None:
@@ -253,6 +267,15 @@ def leaders_on(standings: Sequence[Standing], dataset: str) -> list[Standing]:
 def _rank(standing: Standing) -> tuple[bool, float, str]:
     f1 = standing.pooled.f1 if standing.pooled else None
     return not standing.done, -(f1 if f1 is not None else -1.0), standing.model.name
+
+
+def _note_on_twins(twins: Sequence[Standing]) -> str:
+    names = " and ".join(standing.model.name for standing in twins)
+    thresholds = [standing.model.score_threshold for standing in twins]
+    if None in thresholds or len(set(thresholds)) == 1:
+        return f"{names} have the same weights."
+    used = " and ".join(f"{value:g}" for value in thresholds)
+    return f"{names} have the same weights; they differ in the score threshold: {used}."
 
 
 def _nested(summary: Mapping[str, Any], outer: str, inner: str) -> str:

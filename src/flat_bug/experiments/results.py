@@ -169,6 +169,8 @@ def _report_model(status: TaskStatus) -> ReportModel:
         megapixels=values.megapixels,
         peak_memory_mb=record.peak_memory_mb,
         card=values.card,
+        card_is_assumed=args.card is None,
+        score_threshold=values.score_threshold,
     )
 
 

@@ -17,7 +17,6 @@ from flat_bug.files import cannot_write, link_or_copy
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run import OutputSettings, PredictionRun, find_images, predict_images
 from flat_bug.prediction_run.inputs import DEFAULT_PATTERN
-from flat_bug.segmenters.base import ModelCard
 
 
 def score_model(args: dict[str, JsonValue], attempt: Path) -> Outcome:
@@ -43,7 +42,7 @@ def score_model(args: dict[str, JsonValue], attempt: Path) -> Outcome:
         predicted = predict_images(images, predictor, work / PREDICTIONS, output)
         evaluate(truth, work / PREDICTIONS, work / EVALUATION, wanted.evaluation_settings(), images_folder)
     return Outcome(
-        values=_scored(predicted, predictor.card).model_dump(mode="json"),
+        values=_scored(predicted, predictor).model_dump(mode="json"),
         failed_items=tuple(f"{row.image}: {row.reason}" for row in predicted.failed),
     )
 
@@ -88,11 +87,12 @@ def _take_over_unfinished(attempt: Path, work: Path) -> None:
         raise cannot_write(work / PREDICTIONS, error) from error
 
 
-def _scored(predicted: PredictionRun, card: ModelCard) -> Scored:
+def _scored(predicted: PredictionRun, predictor: Predictor) -> Scored:
     # Images that an earlier attempt had done took no time in this one, so neither their pixels count.
     timed = [row for row in predicted.rows if row.status == "done"]
     return Scored(
         megapixels=sum(row.megapixels or 0.0 for row in timed),
         predict_seconds=sum(row.seconds or 0.0 for row in timed),
-        card=card,
+        card=predictor.card,
+        score_threshold=predictor.score_threshold,
     )

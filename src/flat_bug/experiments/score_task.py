@@ -73,8 +73,10 @@ class Scored(Frozen):
         megapixels: Of the images that were predicted in this attempt.
         predict_seconds: Time for them, without loading the model.
         card: The card of the weights.
+        score_threshold: What was found was kept above this; absent in records of older versions.
     """
 
     megapixels: float
     predict_seconds: float
     card: ModelCard
+    score_threshold: float | None = None
