@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from flat_bug.cli.logs import logs
 from flat_bug.cli.status import how_to_go_on
 from flat_bug.cluster.submission import SETTINGS, slurm_folder
+from flat_bug.errors import RunError
 from flat_bug.experiments.plan import Plan, Task
 from flat_bug.experiments.record import Failure, FailureKind
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus
@@ -169,13 +171,27 @@ def test_a_run_without_a_report_says_how_to_get_one(run: RunFolder, start: Start
     ]
 
 
-class TestHowToGoOn:
-    @pytest.fixture
-    def on_slurm(self, run: RunFolder) -> RunFolder:
-        slurm_folder(run).mkdir()
-        (slurm_folder(run) / SETTINGS).touch()
-        return run
+@pytest.fixture
+def on_slurm(run: RunFolder) -> RunFolder:
+    """Return a run that looks as if it was to be submitted, and was not yet."""
+    slurm_folder(run).mkdir()
+    (slurm_folder(run) / SETTINGS).touch()
+    return run
 
+
+def test_the_log_of_the_report_is_asked_for_by_name_unless_a_task_is_called_so(
+    on_slurm: RunFolder, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="the job that writes the report has printed nothing yet"):
+        logs(on_slurm.path, "report")
+    task = Task(id="report", call="print")
+    with RunFolder.create(tmp_path / "other", Plan(experiment="test", tasks=(task,)), CALLS) as other:
+        slurm_folder(other).mkdir()
+        (slurm_folder(other) / SETTINGS).touch()
+    assert logs(other.path, "report") == 0
+
+
+class TestHowToGoOn:
     def failed(self, kind: FailureKind, mend: str = "", *, reads: str = "", goes_on: bool = False) -> TaskStatus:
         args = {"weights": reads}
         task = Task(id="one", call="print", args=args, inputs=("weights",) if reads else (), goes_on=goes_on)
