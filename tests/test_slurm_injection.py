@@ -170,6 +170,7 @@ def scripts_in(printed: str) -> str:
     return scripts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["-d", "-c", "-o", "--name"])
 @pytest.mark.usefixtures("place")
 def test_what_a_training_would_submit_does_not_depend_on_the_value_of_an_option(
@@ -217,6 +218,7 @@ def test_a_value_arrives_in_the_plan_as_it_was_given(value: str, capsys: pytest.
 # Options of sbatch and of the profile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["profile", "environment", "slurm_setup", "max_parallel", "tasks_per_job", "retries"])
 @pytest.mark.usefixtures("place")
 def test_words_of_ours_lead_to_no_such_thing(word: str, capsys: pytest.CaptureFixture[str]) -> None:
