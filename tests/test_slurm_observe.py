@@ -268,7 +268,7 @@ class TestTheReport:
         assert "has printed nothing yet" in fb("logs", str(run.path), "report").stderr
 
         place.cluster.ask("scontrol", "release", report)
-        (place.folder / "asked").unlink()
+        (place.folder / "asked").write_text("")
         watched = fb("status", str(run.path), "--watch", "--every", "1").stdout
         said = [line for line in watched.splitlines() if line.startswith("Report: ")]
         assert said[-1] == f"Report: {page}"
