@@ -245,6 +245,8 @@ def test_the_same_weights_without_their_card_are_seen_to_be_the_same(
     assert "copy no card same weights as good" in page.text
     assert "score threshold 0.4" in page.text.replace("threshold0", "threshold 0")
     assert page.text.count("same weights as") == 2
+    other_tile = replace(copy, card=card.model_copy(update={"tile": 160}), score_threshold=0.4)
+    assert "good and copy have the same weights; their cards differ." in page_of(tmp_path, original, other_tile).text
 
 
 @pytest.mark.slow

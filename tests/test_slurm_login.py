@@ -121,14 +121,14 @@ def test_the_users_own_command_killed_while_it_submits_is_gone_on_with(
     words = ["-i", "images", "-g", "truth.json", "-d", "models/*", "-o", "run", "--slurm", "profile=small.yaml"]
     with monkeypatch.context() as patch:
         kill_at_sbatch(tmp_path, patch, moment)
-        assert fb("run", "compare-models", *words, "mem=1G").returncode == -signal.SIGKILL
+        assert fb("run", "compare-models", *words, "mem=1G", "hold=true").returncode == -signal.SIGKILL
     again = fb("resume", "run")
     assert again.returncode == 0, again.stderr
-    assert slurm.wait_drained()
     run = RunFolder.open(Path("run"))
+    jobs = [job for submitted in submissions(run) for job in submitted.jobs.ids()]
+    assert len(jobs) == 2, "one array and one finaliser"
+    slurm.ask("scontrol", "release", jobs[0])
+    assert slurm.wait_drained()
     assert {task.id: len(attempts_in(run.task_folder(task))) for task in run.plan.tasks} == {"good": 1, "other": 1}
-    # Where the tasks have ended before it goes on, it writes the report itself and submits no finaliser.
-    arrays = [submitted.jobs.ids() for submitted in submissions(run) if submitted.submission.purpose == "tasks"]
-    assert [len(ids) for ids in arrays] == [1]
     scores = pl.read_csv("run/report/results.csv").filter(pl.col("dataset") == "(all)")
     assert dict(zip(scores["model"], scores["f1"], strict=True)) == {"good": 1.0, "other": 1.0}

@@ -216,8 +216,7 @@ class TestLooking:
         assert in_queue(run) == []
         run.wait_until_ended()
         assert run.kinds() == {"a": "cancelled", "b": "cancelled"}
-        # A heading is no wider than its table.
-        assert "2 cancelled" in " ".join(fb("status", str(run.path)).stdout.split())
+        assert f"{run.path}: 2 cancelled" in fb("status", str(run.path)).stdout
 
     def test_watching_ends_when_all_have_ended(self, place: Place, start: Start) -> None:
         hold = place.folder / "hold"

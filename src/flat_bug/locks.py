@@ -25,6 +25,8 @@ SECONDS_BETWEEN_TRIES = 0.02
 def hold(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file ``path`` during the block. The system frees it when the process ends, even by ``kill -9``.
 
+    A link in its place is not followed.
+
     Args:
         path: The lock file; made when absent, and left behind.
         what: What is locked, for the message: "the run".
@@ -33,15 +35,9 @@ def hold(path: Path, what: str) -> Iterator[None]:
         RunError: Another process holds it.
         OutputError: The file cannot be made.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
+    with _opened(path) as descriptor:
         _acquire(descriptor, path, what)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -58,18 +54,12 @@ def hold_when_free(path: Path, what: str) -> Iterator[bool]:
     Raises:
         OutputError: The file cannot be made.
     """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
+    with _opened(path) as descriptor:
         try:
             held = _wait_exclusive(descriptor, what)
         except OSError as error:
             raise cannot_write(path, error) from error
         yield held
-    finally:
-        os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:
@@ -80,6 +70,18 @@ def is_held(path: Path) -> bool:
 def wait_until_free(path: Path) -> None:
     """Return when no process holds the lock file ``path``."""
     _try_shared(path, 0)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _acquire(descriptor: int, path: Path, what: str) -> None:

@@ -119,14 +119,17 @@ def print_table(frame: "pl.DataFrame", title: str = "", *, verbatim: bool = Fals
     from rich.text import Text  # noqa: PLC0415
 
     # As text: in a plain string rich would take the [b] of a file's name for markup.
-    table = Table(title=Text(title, style="table.title") if title else None, title_justify="left")
+    table = Table()
     for name, kind in frame.schema.items():
         heading = name if verbatim else name.replace("_", " ")
         table.add_column(Text(heading), justify="right" if kind.is_numeric() else "left")
     for row in frame.iter_rows():
         table.add_row(*(Text(_cell(value)) for value in row))
     # A log has no width of its own, and a table cut to 80 columns loses its figures.
-    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_LOG).print(table)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_LOG)
+    if title:  # as a title of the table it would be wrapped to the table's width
+        console.print(Text(title, style="table.title"), soft_wrap=True)
+    console.print(table)
 
 
 def _cell(value: object) -> str:

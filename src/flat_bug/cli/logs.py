@@ -10,8 +10,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
-from flat_bug.cli.status import finalisers, is_live, look, stopped_looking
-from flat_bug.cluster.submission import is_on_slurm, newest_of, submissions
+from flat_bug.cli.status import is_live, look, stopped_looking
+from flat_bug.cluster.submission import finalisers, is_on_slurm, newest_of, submissions
 from flat_bug.errors import EXIT_OK, RunError, UsageError
 from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, TaskStatus
 
@@ -88,7 +88,7 @@ def logs_of(folder: RunFolder, found: TaskStatus) -> list[Path]:
 
 def _logs_of_report(folder: RunFolder) -> list[Path]:
     """Return the log of the newest job that was to write the report, if it has begun."""
-    newest = finalisers(folder)[-1:]
+    newest = finalisers(submissions(folder))[-1:]
     return [log for each in newest if (log := each.log_of(0)) is not None]
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import polars as pl
 from cyclopts import Parameter
@@ -14,7 +14,9 @@ from cyclopts.types import PositiveInt
 
 from flat_bug.cli._support import print_json, print_lines, print_table
 from flat_bug.cluster.growth import CURES
-from flat_bug.cluster.submission import Submitted, is_half_made, is_on_slurm, submissions
+from flat_bug.cluster.observe import Observation, observe
+from flat_bug.cluster.states import JobState
+from flat_bug.cluster.submission import finalisers, is_half_made, is_on_slurm, submissions
 from flat_bug.errors import EXIT_INTERRUPTED, EXIT_ITEMS_FAILED, EXIT_OK, RunError, UsageError
 from flat_bug.experiments.local import LocalSubmitter
 from flat_bug.experiments.node_path import NodePath
@@ -25,9 +27,6 @@ from flat_bug.experiments.run_folder import LOG_NAME, RunFolder, TaskState, Task
 from flat_bug.experiments.submitter import resume as resume_run
 from flat_bug.experiments.submitter import to_repeat
 from flat_bug.progress import waiting
-
-if TYPE_CHECKING:
-    from flat_bug.cluster.states import JobState
 
 LIVE = {TaskState.QUEUED, TaskState.RUNNING}
 ENDED = {TaskState.DONE, TaskState.FAILED}
@@ -74,9 +73,9 @@ def _show_once(folder: RunFolder, run: Path, *, watch: bool, json: bool) -> bool
     if watch and sys.stdout.isatty():
         print("\033[2J\033[H", end="")
     _show_states(run, rows, seen.notes)
-    print("".join(f"{line}\n" for line in _where_the_report_is(folder, run, seen, tasks_live=tasks_live)), end="")
-    if not (watch and goes_on):
-        print("".join(f"{line}\n" for line in how_to_go_on(folder, run, seen.statuses)), end="")
+    lines = _where_the_report_is(folder, run, seen, tasks_live=tasks_live)
+    for line in lines if watch and goes_on else [*lines, *how_to_go_on(folder, run, seen.statuses)]:
+        print(line)
     return goes_on
 
 
@@ -157,29 +156,12 @@ def report(run: Path, /, *, json: bool = False) -> None:
     show(write_results(folder, look(folder).statuses), run, json=json)
 
 
-class Seen(NamedTuple):
-    """What a look has found.
-
-    Attributes:
-        statuses: The state of every task.
-        notes: What could not be found out.
-        report_job: The job that writes the report, while it waits or runs.
-    """
-
-    statuses: Sequence[TaskStatus]
-    notes: Sequence[str] = ()
-    report_job: "JobState | None" = None
-
-
-def look(folder: RunFolder) -> Seen:
+def look(folder: RunFolder) -> Observation:
     """Return the state of every task, of the job that writes the report, and what could not be found out."""
     if not is_on_slurm(folder):
-        return Seen(folder.statuses())
-    from flat_bug.cluster.observe import observe  # noqa: PLC0415 - runs on this machine need no Slurm
-
+        return Observation(tuple(folder.statuses()))
     with waiting("Waiting for the scheduler's answer"):
-        seen = observe(folder, with_report=True)
-    return Seen(seen.statuses, seen.notes, seen.report_job)
+        return observe(folder, with_report=True)
 
 
 def is_live(folder: RunFolder, statuses: Sequence[TaskStatus]) -> bool:
@@ -235,9 +217,9 @@ def _show_states(run: Path, rows: list[dict[str, Any]], notes: Sequence[str]) ->
         print(f"note: {note}")
 
 
-def _where_the_report_is(folder: RunFolder, run: Path, seen: Seen, *, tasks_live: bool) -> list[str]:
+def _where_the_report_is(folder: RunFolder, run: Path, seen: Observation, *, tasks_live: bool) -> list[str]:
     if tasks_live:
-        jobs = [job for each in finalisers(folder) for job in each.jobs.ids()]
+        jobs = [job for each in finalisers(submissions(folder)) for job in each.jobs.ids()]
         return [f"Report: written by job {jobs[-1]} when these have ended"] if jobs else []
     if seen.report_job is not None:
         return [_who_writes_the_report(seen.report_job)]
@@ -248,17 +230,11 @@ def _where_the_report_is(folder: RunFolder, run: Path, seen: Seen, *, tasks_live
     return [f"Report: {folder.page}{old}"]
 
 
-def _who_writes_the_report(job: "JobState") -> str:
+def _who_writes_the_report(job: JobState) -> str:
     if job.task_state is TaskState.RUNNING:
         return f"Report: being written by job {job.job}"
     release = f"; let it go on: scontrol release {job.job}" if job.reason == "JobHeldUser" else ""
     return f"Report: to be written by job {job.job}, which waits ({job.reason or job.state}){release}"
-
-
-def finalisers(folder: RunFolder) -> list[Submitted]:
-    """Return the submissions of the jobs that write the report, oldest first; none for a run on this machine."""
-    found = submissions(folder) if is_on_slurm(folder) else []
-    return [submitted for submitted in found if submitted.submission.purpose == "finaliser"]
 
 
 def how_to_go_on(folder: RunFolder, run: Path, statuses: Sequence[TaskStatus]) -> list[str]:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from flat_bug.cluster.batch_script import FINALISER
 from flat_bug.cluster.growth import grown_options
 from flat_bug.cluster.option_values import Value
 from flat_bug.cluster.resources import finaliser_options, options_of
-from flat_bug.cluster.submission import SlurmSettings, Submission
+from flat_bug.cluster.submission import FINALISER, SlurmSettings, Submission
 from flat_bug.experiments.plan import Plan, Task
 
 Grown = Mapping[str, Mapping[str, int]]

@@ -2,9 +2,8 @@
 
 from flat_bug.cluster.bootstrap import BOOTSTRAP
 from flat_bug.cluster.option_values import Value, header_line, seconds_of_time
-from flat_bug.cluster.submission import FOLDER, Submission
+from flat_bug.cluster.submission import FINALISER, FOLDER, Submission
 
-FINALISER = "finaliser"
 SECONDS_BEFORE_END = 120
 """How long before the time limit tasks are asked to stop, so that they leave a record and a checkpoint."""
 

@@ -23,9 +23,8 @@ from pathlib import Path
 from types import FrameType
 
 from flat_bug import locks
-from flat_bug.cluster.batch_script import FINALISER
 from flat_bug.cluster.scheduler import SchedulerError, run_command
-from flat_bug.cluster.submission import Submitted, newest_of, read_submission, submissions
+from flat_bug.cluster.submission import FINALISER, Submitted, newest_of, read_submission, submissions
 from flat_bug.errors import EXIT_ITEMS_FAILED, EXIT_OK, FlatBugError, OutputError, RunError
 from flat_bug.experiments.plan import Task
 from flat_bug.experiments.record import (

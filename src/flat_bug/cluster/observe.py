@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from flat_bug.cluster.batch_script import FINALISER
 from flat_bug.cluster.bootstrap import TIME_UP
 from flat_bug.cluster.scheduler import SchedulerError
 from flat_bug.cluster.states import KINDS, JobState, ask_accounting, ask_queue, sign_in_log
@@ -16,6 +15,7 @@ from flat_bug.cluster.submission import (
     Jobs,
     Submission,
     Submitted,
+    finalisers,
     newest_of,
     read_settings,
     submissions,
@@ -100,10 +100,12 @@ def observe(run: RunFolder, *, with_report: bool = False) -> Observation:
     asked = [*unsettled.values(), *([finaliser] if finaliser else [])]
     answer = _ask(run, {submitted.folder: submitted for submitted in asked})
     ended = {folder: _note_ended(submitted, answer.known) for folder, submitted in answer.asked.items()}
+    jobs = {folder: submitted.jobs for folder, submitted in answer.asked.items()}
     settled: dict[str, TaskStatus] = {}
     for name, submitted in unsettled.items():
-        found = answer.asked[submitted.folder]
-        settled[name] = _settled(statuses, name, found, answer, ended[submitted.folder])
+        found, index = answer.asked[submitted.folder], submitted.submission.index_of(name)
+        job = jobs[submitted.folder].job_of(index) if index is not None else ""
+        settled[name] = _settled(statuses, name, found, answer, ended[submitted.folder], job=job)
     report_job = _report_job(finaliser, answer.known) if finaliser else None
     return Observation(tuple((statuses | settled).values()), answer.notes, answer.queries, report_job)
 
@@ -168,7 +170,7 @@ def _belongs_to(status: TaskStatus, submission: Submission) -> bool:
 
 def _unended_finaliser(found: Sequence[Submitted]) -> Submitted | None:
     """Return the newest finaliser, unless it has no job or somebody has seen its end."""
-    newest = next((each for each in reversed(found) if each.submission.purpose == FINALISER), None)
+    newest = next(reversed(finalisers(found)), None)
     return newest if newest and newest.jobs.ids() and not newest.ended else None
 
 
@@ -250,12 +252,16 @@ def _end_of(state: JobState) -> Ended:
 
 
 def _settled(
-    statuses: Mapping[str, TaskStatus], name: str, submitted: Submitted, answer: _Answer, ends: Mapping[int, Ended]
+    statuses: Mapping[str, TaskStatus],
+    name: str,
+    submitted: Submitted,
+    answer: _Answer,
+    ends: Mapping[int, Ended],
+    *,
+    job: str,
 ) -> TaskStatus:
     """Return the status of a task with what the scheduler knows of its job."""
-    status = statuses[name]
-    index = submitted.submission.index_of(name)
-    job = submitted.jobs.job_of(index) if index is not None else ""
+    status, index = statuses[name], submitted.submission.index_of(name)
     if index is None or not job:
         return status if status.record else replace(status, state=TaskState.MISSING, reason="not submitted yet")
     state, mine = answer.known.get(job), _belongs_to(status, submitted.submission)

@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from flat_bug.cluster.batch_script import FINALISER, batch_script
+from flat_bug.cluster.batch_script import batch_script
 from flat_bug.cluster.login_shell import Interpreter, available_pythons, load_modules
 from flat_bug.cluster.option_values import Value, seconds_of_time
 from flat_bug.cluster.profile import ACCOUNT_VARIABLES, SHELL_WORD, ClusterProfile
 from flat_bug.cluster.scheduler import SchedulerError, try_submission
 from flat_bug.cluster.site import Partition, Site, read_site
-from flat_bug.cluster.submission import Submission
+from flat_bug.cluster.submission import FINALISER, Submission
 
 OLDEST_PYTHON = (3, 11)
 MOST_CPUS = 8

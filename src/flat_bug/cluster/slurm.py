@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flat_bug.cluster.arrays import Part, Taken, first_of, of_finaliser, of_tasks, parts, submit_parts
-from flat_bug.cluster.batch_script import FINALISER
 from flat_bug.cluster.files_of_jobs import write_files_of_jobs
 from flat_bug.cluster.growth import CURES, FACTOR, Growing
 from flat_bug.cluster.observe import adopt, observe
@@ -19,6 +18,7 @@ from flat_bug.cluster.submission import (
     SlurmSettings,
     Submission,
     Submitted,
+    finalisers,
     newest_of,
     next_number,
     read_settings,
@@ -157,8 +157,7 @@ def _live_jobs(run: RunFolder) -> dict[str, str]:
 
 
 def _has_waiting_finaliser(run: RunFolder) -> bool:
-    found = (submitted for submitted in submissions(run) if submitted.submission.purpose == FINALISER)
-    ids = [job for submitted in found for job in submitted.jobs.ids()]
+    ids = [job for submitted in finalisers(submissions(run)) for job in submitted.jobs.ids()]
     return bool(ids) and any(job.task_state is TaskState.QUEUED for job in ask_queue(ids))
 
 

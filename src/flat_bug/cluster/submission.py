@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -27,6 +27,8 @@ from flat_bug.experiments.run_folder import RunFolder
 from flat_bug.files import write_text
 
 FOLDER = "slurm"
+FINALISER: Final = "finaliser"
+"""Purpose of the job that combines what the tasks have left and writes the report."""
 SETTINGS = "settings.json"
 SUBMISSION = "submission.json"
 JOBS = "jobs.json"
@@ -250,6 +252,11 @@ def newest_of(found: Sequence[Submitted], tasks: Iterable[str]) -> dict[str, Sub
             if task in wanted:
                 newest[task] = submitted
     return newest
+
+
+def finalisers(found: Iterable[Submitted]) -> list[Submitted]:
+    """Return those of some submissions that write the report, in the same order."""
+    return [submitted for submitted in found if submitted.submission.purpose == FINALISER]
 
 
 def _tasks_in(submission: Submission) -> Iterator[str]:

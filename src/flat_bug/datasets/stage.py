@@ -36,6 +36,7 @@ class Staged:
 
     Attributes:
         root: The folder, ``DEST/fb_yolo``.
+        identity: Of the archive's content; see ``ArchiveManifest``.
         files: Number of files that were asked for.
         bytes: Their size.
         written_files: Number of those that were not there yet.
@@ -46,6 +47,7 @@ class Staged:
     """
 
     root: Path
+    identity: str
     files: int
     bytes: int
     written_files: int
@@ -89,6 +91,7 @@ def stage(archive: Path, destination: Path, only: Sequence[str] = (), *, jobs: i
             raise cannot_write(Path(error.filename2 or error.filename or root), error) from error
     return Staged(
         root=root,
+        identity=manifest.identity,
         files=len(selection.members),
         bytes=selection.bytes,
         written_files=len(written),

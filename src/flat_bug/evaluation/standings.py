@@ -272,8 +272,10 @@ def _rank(standing: Standing) -> tuple[bool, float, str]:
 def _note_on_twins(twins: Sequence[Standing]) -> str:
     names = " and ".join(standing.model.name for standing in twins)
     thresholds = [standing.model.score_threshold for standing in twins]
-    if None in thresholds or len(set(thresholds)) == 1:
+    if None in thresholds:  # of an older record
         return f"{names} have the same weights."
+    if len(set(thresholds)) == 1:
+        return f"{names} have the same weights; their cards differ."
     used = " and ".join(f"{value:g}" for value in thresholds)
     return f"{names} have the same weights; they differ in the score threshold: {used}."
 

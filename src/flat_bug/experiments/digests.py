@@ -33,7 +33,7 @@ def digest_of(path: Path, known: Iterable[Digest] = ()) -> Digest:
     Raises:
         OSError: Something cannot be read.
     """
-    stat = _stat_of(path)
+    stat = stat_of(path)
     for digest in known:
         if digest.stat == stat:
             return digest
@@ -52,7 +52,7 @@ def digest_of_archive(path: Path) -> Digest:
         DatasetError: It is absent or broken.
     """
     # The index says what is wrong with a file that is absent.
-    stat = _stat_of(path) if path.is_file() else ""
+    stat = stat_of(path) if path.is_file() else ""
     return Digest(sha256=_identity_of(path, stat), stat=stat)
 
 
@@ -65,7 +65,7 @@ def is_unchanged(path: Path, digest: Digest, digest_now: Callable[[Path], Digest
         digest_now: How to read it: ``digest_of_archive`` for an archive.
     """
     try:
-        return _stat_of(path) == digest.stat or digest_now(path).sha256 == digest.sha256
+        return stat_of(path) == digest.stat or digest_now(path).sha256 == digest.sha256
     except (OSError, FlatBugError):
         return False
 
@@ -76,12 +76,17 @@ def _identity_of(archive: Path, stat: str) -> str:
     return read_manifest(archive).identity
 
 
-def _stat_of(path: Path) -> str:
+def stat_of(path: Path) -> str:
+    """Return sizes and modification times of a file, or of all files in a folder, in a form to compare.
+
+    Raises:
+        OSError: Something cannot be looked at.
+    """
     if path.is_dir():
         listing = hashlib.sha256()
         for file in _files_in(path):
             name = file.relative_to(path).as_posix()
-            listing.update(f"{name}\0{_stat_of(file)}\n".encode(errors="surrogateescape"))
+            listing.update(f"{name}\0{stat_of(file)}\n".encode(errors="surrogateescape"))
         return listing.hexdigest()
     stat = path.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"

@@ -25,7 +25,7 @@ from types import FrameType
 
 from flat_bug import locks
 from flat_bug.errors import EXIT_ITEMS_FAILED, EXIT_OK, DatasetError, FlatBugError
-from flat_bug.experiments.digests import Digest, digest_of, digest_of_archive
+from flat_bug.experiments.digests import Digest, digest_of, stat_of
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.plan import Task, read_task
 from flat_bug.experiments.record import (
@@ -144,7 +144,7 @@ def stage_for(task: Task) -> dict[str, Digest]:
         archive = NodePath(wanted.archive).resolve()
         try:
             # Before: a task whose archive is replaced while it is staged is stale, and not wrong.
-            found[name] = digest_of_archive(archive)
+            stat = stat_of(archive) if archive.is_file() else ""
             staged = stage(archive, NodePath(wanted.into).resolve(), wanted.only)
         except FlatBugError as error:
             raise StagingError(error.what, where=error.where, mend=error.mend) from error
@@ -152,6 +152,7 @@ def stage_for(task: Task) -> dict[str, Digest]:
             raise StagingError(f"cannot read: {error.strerror or error}", where=archive) from error
         except OutOfTimeError as error:
             raise OutOfTimeStagingError from error
+        found[name] = Digest(sha256=staged.identity, stat=stat)
         how = "was there" if staged.was_there else f"{staged.bytes / 1e6:.0f} MB in {staged.seconds:.1f} s"
         print(f"staged {staged.root}: {how}", flush=True)  # noqa: T201 - into the log of the attempt
     return found

@@ -5,7 +5,7 @@ One that is held back is not lost: it comes as soon as it is let through.
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1)
 """Stop now; and: the time limit comes near."""
@@ -16,20 +16,19 @@ def hold_back() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
 
 
-@contextmanager
-def held_back() -> Iterator[None]:
+def held_back() -> AbstractContextManager[None]:
     """Hold the signals back during the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return _masked(signal.SIG_BLOCK)
+
+
+def let_through() -> AbstractContextManager[None]:
+    """Let the signals through during the block, those first that came before."""
+    return _masked(signal.SIG_UNBLOCK)
 
 
 @contextmanager
-def let_through() -> Iterator[None]:
-    """Let the signals through during the block, those first that came before."""
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+def _masked(how: int) -> Iterator[None]:
+    before = signal.pthread_sigmask(how, STOPPING)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 The digest of the tiles does not tell: it is that of the annotations, and neither of the images nor of the weights.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -56,6 +57,14 @@ class TrainInputs(Frozen):
         try:
             return cls.model_validate(record.get("inputs"))
         except ValidationError:
+            return None
+
+    @classmethod
+    def read(cls, file: Path) -> Self | None:
+        """Return what is noted under ``inputs`` in a JSON file, or None where that is nothing of use."""
+        try:
+            return cls.in_record(json.loads(file.read_bytes()))
+        except (OSError, ValueError, AttributeError):  # absent, cut short, or a list
             return None
 
     def have_data_of(self, other: "TrainInputs | None") -> bool:

@@ -8,7 +8,6 @@
 
 import csv
 import filecmp
-import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -99,10 +98,7 @@ def _is_whole(run: Path, digest: str, inputs: TrainInputs) -> bool:
 def _known_inputs(attempt: Path, name: str) -> Iterator[TrainInputs]:
     """Yield what earlier attempts began with."""
     for file in (attempt.parent / TILES / INPUTS, *(other / name / RECORD for other in _earlier(attempt))):
-        try:
-            known = TrainInputs.in_record(json.loads(file.read_bytes()))
-        except (OSError, ValueError, AttributeError):
-            continue
+        known = TrainInputs.read(file)
         if known is not None:
             yield known
 
@@ -134,11 +130,7 @@ def _keep_tiles_of(tiles: Path, digest: str, inputs: TrainInputs) -> None:
 
     What they are cut from is noted first, so that tiles which are all there are also known to be the right ones.
     """
-    try:
-        known = TrainInputs.in_record(json.loads((tiles / INPUTS).read_bytes()))
-    except (OSError, ValueError, AttributeError):
-        known = None
-    if inputs.have_data_of(known) and read_tiles(tiles, digest) is not None:
+    if inputs.have_data_of(TrainInputs.read(tiles / INPUTS)) and read_tiles(tiles, digest) is not None:
         return
     try:
         if tiles.exists():

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from flat_bug.cluster.batch_script import FINALISER, batch_script
+from flat_bug.cluster.batch_script import batch_script
 from flat_bug.cluster.checks.finding import Case, Finding, Level, some
 from flat_bug.cluster.option_values import Value, megabytes_of, seconds_of_time
 from flat_bug.cluster.profile import ACCOUNT_VARIABLES
@@ -13,7 +13,7 @@ from flat_bug.cluster.resources import finaliser_options, options_of
 from flat_bug.cluster.room import lacks_room, most_jobs
 from flat_bug.cluster.scheduler import SchedulerError, SchedulerSilentError, try_submission
 from flat_bug.cluster.site import Partition
-from flat_bug.cluster.submission import SlurmSettings, Submission
+from flat_bug.cluster.submission import FINALISER, SlurmSettings, Submission
 from flat_bug.errors import FlatBugError, UsageError
 
 
