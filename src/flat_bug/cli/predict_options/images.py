@@ -1,0 +1,44 @@
+"""Which images are predicted."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Group, Parameter
+
+from flat_bug.errors import UsageError
+
+if TYPE_CHECKING:
+    from flat_bug.prediction_run import InputImage
+
+
+@Parameter(name="*", group=Group("Images", sort_key=1))
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Which images.
+
+    Attributes:
+        input: Images, folders, patterns such as "scans/*.jpg", or a .txt file that names an image per line.
+        input_pattern: Regular expression that file names in a folder must match; by default those of images.
+        max_images: Only the first so many images, in alphabetical order.
+        recursive: Look into sub-folders too.
+    """
+
+    input: Annotated[list[str], Parameter(name=["--input", "-i"], consume_multiple=True)]
+    input_pattern: Annotated[str | None, Parameter(name=["--input-pattern", "-p"])] = None
+    max_images: Annotated[int | None, Parameter(name=["--max-images", "-n"])] = None
+    recursive: Annotated[bool, Parameter(name=["--recursive", "-R"])] = False
+
+    def images(self, output: Path | None) -> "list[InputImage]":
+        """Return the images that are meant; those in the output are not."""
+        from flat_bug.prediction_run import DEFAULT_PATTERN, find_images  # noqa: PLC0415  # loads libvips
+
+        if self.max_images is not None and self.max_images < 1:
+            raise UsageError(f"--max-images is {self.max_images}", mend="Give 1 or more.")
+        return find_images(
+            self.input,
+            pattern=self.input_pattern or DEFAULT_PATTERN,
+            recursive=self.recursive,
+            limit=self.max_images,
+            exclude=output,
+        )

@@ -1,0 +1,56 @@
+"""Which model is used, and how it is applied."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+from flat_bug.config import PredictSettings
+from flat_bug.errors import UsageError
+
+
+@Parameter(name="*", group=Group("Model", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model, and how it is applied.
+
+    Attributes:
+        model_weights: Weights, .onnx or .pt; by default those that come with flat-bug.
+        trust_weights: Open a .pt file. Such a file can run any code; weights in an .onnx file cannot.
+        device: auto (the default), cpu, cuda, or cuda:1 (or just 1).
+        dtype: Taken for the sake of flat-bug 1.x: the network runs in float32, whatever is asked for.
+        config: YAML file with settings; the options below come before it.
+        score_threshold: Keep animals that score above this; by default what the model's card says.
+        scale_before: Scale each image by this before everything else; 1 by default.
+        single_scale: Look at the native scale only: faster, but misses animals larger than a tile.
+        nms_metric: How the overlap of two outlines is measured: over their union (the default), or the smaller one.
+    """
+
+    model_weights: Annotated[Path | None, Parameter(name=["--model-weights", "-w"])] = None
+    trust_weights: bool = False
+    device: Annotated[str, Parameter(name=["--device", "--gpu", "-g"])] = "auto"
+    dtype: Annotated[Literal["float32", "float16", "bfloat16"], Parameter(name=["--dtype", "-d"])] = "float32"
+    config: Path | None = None
+    score_threshold: float | None = None
+    scale_before: Annotated[float | None, Parameter(name=["--scale-before", "-s"])] = None
+    single_scale: bool = False
+    nms_metric: Annotated[Literal["IoU", "IoS"] | None, Parameter(name=["--nms-metric", "-M"])] = None
+
+    def settings(self) -> PredictSettings:
+        """Return the settings of the configuration, and over them those of the command line."""
+        given = {
+            "score_threshold": self.score_threshold,
+            "scale_before": self.scale_before,
+            "single_scale": self.single_scale or None,
+            "overlap_metric": self.nms_metric,
+        }
+        configured = PredictSettings.from_yaml(self.config) if self.config else PredictSettings()
+        overrides = {name: value for name, value in given.items() if value is not None}
+        return PredictSettings.from_mapping(configured.model_dump() | overrides, where="command line")
+
+    def device_name(self) -> str:
+        """Return the device under its present name; flat-bug 1.x also had plain numbers."""
+        if "," in self.device:
+            raise UsageError("only one device can be used", where=f"--device {self.device}", mend="Name one.")
+        return f"cuda:{self.device}" if self.device.isdigit() else self.device
