@@ -11,6 +11,8 @@ import pyvips
 
 from flat_bug.errors import ImageError
 from flat_bug.imaging.colour import to_srgb
+from flat_bug.imaging.deep_zoom import save_deep_zoom
+from flat_bug.progress import Report
 
 # libvips also "loads" tables, matrices, PDF and SVG; an insect image is none of these.
 LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "jp2k", "jxl", "openslide")
@@ -63,6 +65,18 @@ class LazyImage:
         try:
             region = self._scaled(size or (self.width, self.height)).crop(x, y, width, height)
             return np.ndarray((height, width, 3), np.uint8, region.write_to_memory())
+        except pyvips.Error as error:
+            raise _unreadable(self.name, error) from error
+
+    def save_tiles(self, folder: Path, *, side: int, overlap: int, on_progress: Report | None = None) -> None:
+        """Write the tiles of a zoomable picture, as ``save_deep_zoom`` lays them out, in memory that no size changes.
+
+        Raises:
+            ImageError: The file is truncated or damaged.
+            OutputError: The tiles cannot be written.
+        """
+        try:
+            save_deep_zoom(self._image, folder, side=side, overlap=overlap, on_progress=on_progress)
         except pyvips.Error as error:
             raise _unreadable(self.name, error) from error
 
