@@ -47,11 +47,23 @@ def test_offsets_cover_evenly_with_enough_overlap(length: int, side: int, share:
     assert max(steps, default=0) - min(steps, default=0) <= 1
 
 
+@given(length=st.integers(1, 20_000), side=st.integers(8, 1024), share=st.floats(0, 0.9), shift=st.integers(0, 3000))
+def test_a_shifted_grid_covers_as_well(length: int, side: int, share: float, shift: int) -> None:
+    overlap = int(side * share)
+    starts = offsets(length, side, overlap, shift)
+    assert starts[0] == 0
+    assert starts[-1] == max(0, length - side)
+    assert all(0 < after - before <= side - overlap for before, after in pairwise(starts))
+    assert len(starts) <= len(offsets(length, side, overlap)) + 1
+
+
 def test_offsets_of_a_known_case() -> None:
     assert offsets(1000, 250, 0) == [0, 250, 500, 750]
     assert offsets(1000, 250, 50) == [0, 188, 375, 562, 750]
     assert offsets(250, 250, 50) == [0]
     assert offsets(3, 250, 50) == [0]
+    assert offsets(1000, 250, 0, shift=100) == [0, 150, 400, 650, 750]
+    assert offsets(1000, 250, 0, shift=250) == offsets(1000, 250, 0)
 
 
 @pytest.mark.parametrize("overlap", [250, 300, -1])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from flat_bug.errors import ConfigError
 
@@ -108,6 +108,9 @@ class PredictSettings(Settings):
     # Each doubling costs four times as long; beyond this a slip of the finger would run for days.
     scale_before: float = Field(1.0, gt=0, le=16, description="Scale the image by this before everything else.")
     single_scale: bool = Field(False, description="Use the finest level only.")
+    grid_shift: tuple[NonNegativeInt, NonNegativeInt] = Field(
+        (0, 0), description="Move the tiles of each level left and up by so many pixels; results do not depend on it."
+    )
 
     @classmethod
     def legacy_names(cls) -> dict[str, str]:

@@ -163,7 +163,7 @@ def plan_tiles(width: int, height: int, card: ModelCard, settings: PredictSettin
     if overlap >= card.tile:
         raise UsageError(f"tiles of {card.tile} px cannot overlap by {overlap} px", mend="Lower minimum_tile_overlap.")
     found = levels(width, height, min(card.tile, card.largest_object), single=settings.single_scale)
-    return tuple(tile for level in reversed(found) for tile in tiles(level, card.tile, overlap))
+    return tuple(tile for level in reversed(found) for tile in tiles(level, card.tile, overlap, settings.grid_shift))
 
 
 def read_tile(image: LazyImage, tile: Tile, side: int) -> npt.NDArray[np.uint8]:

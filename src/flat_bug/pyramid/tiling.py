@@ -71,21 +71,26 @@ def scaled_size(width: int, height: int, scale: float) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def tiles(level: Level, side: int, overlap: int) -> tuple[Tile, ...]:
+def tiles(level: Level, side: int, overlap: int, shift: tuple[int, int] = (0, 0)) -> tuple[Tile, ...]:
     """Cover a level with tiles, row by row, evenly spread.
 
     Args:
         level: The level to cover.
         side: Side of a tile.
         overlap: Least number of pixels that neighbours share; less than ``side``.
+        shift: Move the grid left and up by so many level pixels; see ``offsets``.
     """
-    columns, rows = offsets(level.width, side, overlap), offsets(level.height, side, overlap)
+    columns = offsets(level.width, side, overlap, shift[0])
+    rows = offsets(level.height, side, overlap, shift[1])
     size = min(side, level.width), min(side, level.height)
     return tuple(Tile(level, x, y, *size) for y in rows for x in columns)
 
 
-def offsets(length: int, side: int, overlap: int) -> list[int]:
+def offsets(length: int, side: int, overlap: int, shift: int = 0) -> list[int]:
     """Return where tiles start along one axis: the first at 0, the last ending on the end, evenly between.
+
+    A shift moves the tiles between towards 0, with one more where that opens a gap at the end; a tile that would leave
+    the level stays on its border, so that no tile needs padding. What a shift does to animals is what tiling does.
 
     Raises:
         ValueError: The overlap is not less than the side.
@@ -94,5 +99,9 @@ def offsets(length: int, side: int, overlap: int) -> list[int]:
         raise ValueError(f"tiles of {side} px cannot overlap by {overlap} px")
     if length <= side:
         return [0]
-    count = math.ceil((length - overlap) / (side - overlap))
-    return [int(start) for start in np.linspace(0, length - side, count).round()]
+    last = length - side
+    steps = math.ceil(last / (side - overlap))
+    starts = np.linspace(0, last, steps + 1)
+    if shift:
+        starts = np.append(starts, last + last / steps) - shift % (last / steps)
+    return [int(start) for start in np.unique(starts.round().clip(0, last))]
