@@ -2,7 +2,8 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,25 @@ IDENTIFIERS = uuid.UUID("6b1ff1a5-8e0c-5c8c-9d5e-2f9f6a3f0f1b")
 """Namespace of the identifiers that are made from the digests of image, weights and settings."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """What there is of one image; small, since it is sent from one process to another.
+
+    Attributes:
+        status: ``skipped`` when nothing was missing.
+        instances: How many animals there are.
+        width: Of the image, in pixels.
+        height: In pixels.
+        metadata: The JSON that holds them, for what is made of all images; none where nothing asks for it.
+    """
+
+    status: Status
+    instances: int
+    width: int
+    height: int
+    metadata: Path | None
+
+
 class ResultsWriter:
     """Predicts images, one at a time, into an output folder."""
 
@@ -40,9 +60,8 @@ class ResultsWriter:
         self._layout = layout
         self._settings = settings
         self._scratch = scratch
-        self._written: list[tuple[str, Path]] = []
 
-    def predict(self, image: InputImage, on_progress: Report | None = None) -> tuple[Instances, Status]:
+    def predict(self, image: InputImage, on_progress: Report | None = None) -> Written:
         """Predict an image unless it was done before, and write what is missing of its results.
 
         Args:
@@ -65,13 +84,10 @@ class ResultsWriter:
             stale = [path for path in former if not has_identifier(path, found.identifier)]
             remove(stale)
             former = [path for path in former if path not in stale]
-        complete = self._write_missing(image, found, set(former))
-        return found.instances, "skipped" if kept is not None and complete else "done"
-
-    def tables(self) -> Iterator[tuple[str, Instances]]:
-        """Yield the name and the table of each image that was predicted or done before, in order."""
-        for file_name, path in self._written:
-            yield file_name, read_metadata(path).instances
+        metadata, complete = self._write_missing(image, found, set(former))
+        table = found.instances
+        status: Status = "skipped" if kept is not None and complete else "done"
+        return Written(status, len(table), table.width, table.height, metadata)
 
     def _kept(self, image: InputImage, former: list[Path]) -> Metadata | None:
         """Return what a former run found in the same pixels with the same weights and settings."""
@@ -99,11 +115,11 @@ class ResultsWriter:
         except OSError as error:
             raise ImageError(f"the image cannot be opened: {error.strerror}", where=image) from error
 
-    def _write_missing(self, image: InputImage, found: Metadata, present: set[Path]) -> bool:
+    def _write_missing(self, image: InputImage, found: Metadata, present: set[Path]) -> tuple[Path | None, bool]:
         """Write what is wanted and not present, the JSON last, since it says that the image is done.
 
         Returns:
-            Whether nothing was missing.
+            The JSON, if there is one, and whether nothing was missing.
         """
         table, name, identifier = found.instances, image.name, found.identifier
         paths = self._layout.crops(name, identifier, len(table)) if self._settings.crops else []
@@ -119,11 +135,19 @@ class ResultsWriter:
         wants_metadata = self._settings.metadata and metadata not in present
         if wants_metadata:
             write_metadata(metadata, found)
-        elif self._settings.coco and metadata not in present:
-            metadata = self._scratch / f"{len(self._written)}.json"
-            write_metadata(metadata, found)
-        self._written.append((image.file_name, metadata))
-        return not (rows or wants_picture or wants_metadata)
+        complete = not (rows or wants_picture or wants_metadata)
+        if metadata in present or wants_metadata:
+            return metadata, complete
+        if not self._settings.coco:
+            return None, complete
+        write_metadata(self._scratch / f"{name}.json", found)
+        return self._scratch / f"{name}.json", complete
+
+
+def read_tables(written: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Instances]]:
+    """Yield the name and the table of each image, in order, from the JSON that holds it; one at a time in memory."""
+    for file_name, metadata in written:
+        yield file_name, read_metadata(metadata).instances
 
 
 def identifier_of(provenance: Provenance) -> str:

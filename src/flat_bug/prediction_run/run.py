@@ -3,25 +3,21 @@
 import logging
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from flat_bug.errors import FlatBugError, OutputError
-from flat_bug.files import cannot_write, printable, remove, write_text
+from flat_bug.files import cannot_write, remove, write_text
 from flat_bug.instances.coco import write_coco
-from flat_bug.instances.table import Instances
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import COCO_NAME, SUMMARY_NAME, InputImage
-from flat_bug.prediction_run.layout import Layout, OutputSettings
-from flat_bug.prediction_run.results import ResultsWriter
-from flat_bug.prediction_run.summary import ImageRow, PredictionRun, Status, summary_of
-from flat_bug.progress import Report, reporting, track
+from flat_bug.prediction_run.layout import OutputSettings
+from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
+from flat_bug.prediction_run.results import read_tables
+from flat_bug.prediction_run.summary import PredictionRun, summary_of
+from flat_bug.progress import reporting, track
 
 log = logging.getLogger(__name__)
-
-Work = Callable[[InputImage, Report | None], tuple[Instances, Status]]
 
 
 def predict_images(
@@ -46,50 +42,64 @@ def predict_images(
     """
     settings = settings or OutputSettings()
     if output is None:
-        return PredictionRun(_attempt_all(images, lambda image, report: (predictor(image.path, report), "done")))
+        return PredictionRun(tuple(finished.row for finished in predict_each(images, predictor, None)))
     with _scratch_folder(output) as scratch:
-        coco, summary_file = output / COCO_NAME, output / SUMMARY_NAME
         # They describe a former command; if this one is interrupted, nobody must take them for its results.
-        remove([coco, summary_file])
-        writer = ResultsWriter(predictor, Layout(output, settings.long_format), settings, scratch)
-        rows = _attempt_all(images, writer.predict)
-        if settings.coco:
-            done = sum(row.status != "failed" for row in rows)
-            write_coco(coco, track(writer.tables(), "Compiling", done))
+        remove([output / COCO_NAME, output / SUMMARY_NAME])
+        finished = predict_each(images, predictor, Place(output, settings, scratch))
+        return compile_results(images, finished, output, settings)
+
+
+def predict_each(images: Sequence[InputImage], predictor: Predictor, place: Place | None) -> list[Finished]:
+    """Predict images and write what belongs to each; return what became of them, in their order.
+
+    Args:
+        images: The images.
+        predictor: The model and its settings.
+        place: Where results are written; nothing is written without it.
+
+    Raises:
+        OutputError: The output cannot be written; what was finished is kept.
+    """
+    work = work_of(predictor, place)
+    if len(images) == 1:
+        # A single image may take as long as a folder, so its tiles are counted.
+        with reporting("Predicting tiles") as report:
+            return [_logged(attempt(images[0], work, report))]
+    return [_logged(attempt(image, work)) for image in track(images, "Predicting")]
+
+
+def compile_results(
+    images: Sequence[InputImage], finished: Sequence[Finished], output: Path, settings: OutputSettings
+) -> PredictionRun:
+    """Write what describes all images.
+
+    Args:
+        images: The images.
+        finished: What became of each.
+        output: Folder for the results.
+        settings: What is written.
+
+    Raises:
+        OutputError: The output cannot be written.
+    """
+    coco, summary_file = output / COCO_NAME, output / SUMMARY_NAME
+    rows = tuple(each.row for each in finished)
+    if settings.coco:
+        pairs = zip(images, finished, strict=True)
+        found = [(image.file_name, each.metadata) for image, each in pairs if each.metadata is not None]
+        write_coco(coco, track(read_tables(found), "Compiling", len(found)))
     write_text(summary_file, summary_of(rows).write_csv())
     return PredictionRun(rows, coco if settings.coco else None, summary_file)
 
 
-def _attempt_all(images: Sequence[InputImage], work: Work) -> tuple[ImageRow, ...]:
-    if len(images) == 1:
-        # A single image may take as long as a folder, so its tiles are counted.
-        with reporting("Predicting tiles") as report:
-            return (_attempt(images[0], work, report),)
-    return tuple(_attempt(image, work, None) for image in track(images, "Predicting"))
-
-
-def _attempt(image: InputImage, work: Work, report: Report | None) -> ImageRow:
-    name = printable(image.file_name)
-    start = time.perf_counter()
-    try:
-        table, status = work(image, report)
-    except OutputError:
-        raise
-    except FlatBugError as error:
-        return _failed(name, error.what)
-    except Exception as error:
-        # An image that nobody thought of must not cost a night's other images.
-        log.debug("%s", name, exc_info=True)
-        return _failed(name, f"unexpected {type(error).__name__}: {error}")
-    seconds = time.perf_counter() - start
-    log.info("%s: %d instances in %.1f s", name, len(table), seconds)
-    megapixels = table.width * table.height / 1e6
-    return ImageRow(name, status, len(table), table.width, table.height, megapixels, seconds)
-
-
-def _failed(name: str, reason: str) -> ImageRow:
-    log.info("%s: failed: %s", name, reason)
-    return ImageRow(name, "failed", reason=" ".join(reason.split()))
+def _logged(finished: Finished) -> Finished:
+    row = finished.row
+    if row.status == "failed":
+        log.info("%s: failed: %s", row.image, row.reason)
+    else:
+        log.info("%s: %d instances in %.1f s", row.image, row.instances, row.seconds)
+    return finished
 
 
 @contextmanager

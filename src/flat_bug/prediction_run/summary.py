@@ -1,5 +1,6 @@
 """What became of each image, as rows and as sums."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +79,6 @@ class PredictionRun:
         }
 
 
-def summary_of(rows: tuple[ImageRow, ...]) -> pl.DataFrame:
+def summary_of(rows: Sequence[ImageRow]) -> pl.DataFrame:
     """Return a row per image, with the columns of ``ImageRow``."""
     return pl.DataFrame([asdict(row) for row in rows], schema=SCHEMA)
