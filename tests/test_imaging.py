@@ -246,29 +246,6 @@ def test_coarse_levels_of_large_images_are_exact() -> None:
     assert small.sum() * (width / size[0]) * (height / size[1]) == pytest.approx(600 * 800, rel=0.003)
 
 
-def test_arrays_are_images_too(photo: Pixels) -> None:
-    np.testing.assert_array_equal(everything(open_image(photo)), photo)
-    np.testing.assert_array_equal(everything(open_image(photo[:, ::-1])), photo[:, ::-1])
-    np.testing.assert_array_equal(everything(open_image(photo[..., 0])), np.dstack([photo[..., 0]] * 3))
-    np.testing.assert_array_equal(everything(open_image(photo[..., :1])), np.dstack([photo[..., 0]] * 3))
-    np.testing.assert_array_equal(everything(open_image(photo.astype(np.uint16) * 256)), photo)
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros((4, 4, 3), np.float32),
-        np.zeros((4, 4, 2), np.uint8),
-        np.zeros((3, 4, 4, 3), np.uint8),
-        np.zeros((0, 4, 3), np.uint8),
-        np.zeros(5, np.uint8),
-    ],
-)
-def test_other_arrays_are_refused(array: npt.NDArray[np.generic]) -> None:
-    with pytest.raises(ImageError, match="is not an image"):
-        open_image(array)
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_truncated_file_is_an_error_not_a_grey_half(tmp_path: Path, suffix: str, share: float) -> None:

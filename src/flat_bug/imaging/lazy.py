@@ -3,19 +3,15 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyvips
 
-from flat_bug.errors import ImageError
-from flat_bug.imaging.colour import to_srgb
 from flat_bug.imaging.deep_zoom import save_deep_zoom
+from flat_bug.imaging.failures import unreadable
 from flat_bug.progress import Report
 
-# libvips also "loads" tables, matrices, PDF and SVG; an insect image is none of these.
-LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "jp2k", "jxl", "openslide")
 # So many pixels of a reduced image, of three bytes each, are kept in memory to make coarse levels from.
 KEPT_PIXELS = 16_000_000
 
@@ -66,7 +62,7 @@ class LazyImage:
             region = self._scaled(size or (self.width, self.height)).crop(x, y, width, height)
             return np.ndarray((height, width, 3), np.uint8, region.write_to_memory())
         except pyvips.Error as error:
-            raise _unreadable(self.name, error) from error
+            raise unreadable(self.name, error) from error
 
     def save_tiles(self, folder: Path, *, side: int, overlap: int, on_progress: Report | None = None) -> None:
         """Write the tiles of a zoomable picture, as ``save_deep_zoom`` lays them out, in memory that no size changes.
@@ -78,7 +74,7 @@ class LazyImage:
         try:
             save_deep_zoom(self._image, folder, side=side, overlap=overlap, on_progress=on_progress)
         except pyvips.Error as error:
-            raise _unreadable(self.name, error) from error
+            raise unreadable(self.name, error) from error
 
     def _scaled(self, size: tuple[int, int]) -> pyvips.Image:
         if size == (self.width, self.height):
@@ -95,70 +91,3 @@ class LazyImage:
         scaled = image.resize(size[0] * factor / self.width, vscale=size[1] * factor / self.height)
         # Rounding may differ by a pixel: the last row or column is dropped or repeated then.
         return scaled.embed(0, 0, *size, extend="copy")
-
-
-def open_image(source: str | Path | npt.NDArray[np.generic]) -> LazyImage:
-    """Open a file, or wrap an array, without decoding more than its header.
-
-    Args:
-        source: Path of a JPEG, PNG, TIFF, WebP, HEIF or GIF file, whatever its suffix; of
-            several pages the first. Or an array ``(h, w)``, ``(h, w, 1)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA.
-
-    Raises:
-        ImageError: The file is absent, empty, not an image, or its header is damaged; the array has another layout.
-    """
-    # Results are never asked for twice, and a cached load would show a file's former content.
-    pyvips.cache_set_max(0)
-    if isinstance(source, np.ndarray):
-        return _wrap_array(source)
-    path = Path(source)
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise ImageError(
-            "the name of the file is not UTF-8, which no result could hold",
-            where=ascii(str(path)),
-            mend="Rename the file.",
-        ) from error
-    try:
-        with path.open("rb") as start:
-            if not start.read(1):
-                raise ImageError("the image is empty (zero bytes)", where=path, mend="Copy it again from its source.")
-    except IsADirectoryError as error:
-        raise ImageError("this is a folder, not an image", where=path) from error
-    except OSError as error:
-        raise ImageError(f"the image cannot be opened: {error.strerror}", where=path) from error
-    try:
-        # As a source, since libvips takes options from the end of a file name: "photo.jpg[shrink=2]".
-        stream = pyvips.Source.new_from_file(str(path))
-        image = pyvips.Image.new_from_source(stream, "", access="random", fail_on="error")
-        if not image.get("vips-loader").startswith(LOADERS):
-            raise _no_image(path)
-        return LazyImage(str(path), to_srgb(image.autorot()))
-    except pyvips.Error as error:
-        if "not in a known format" in error.detail:
-            raise _no_image(path) from error
-        raise _unreadable(str(path), error) from error
-
-
-def _wrap_array(array: npt.NDArray[Any]) -> LazyImage:
-    layout = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
-    if not layout or array.size == 0 or array.dtype not in (np.uint8, np.uint16):
-        raise ImageError(
-            f"an array of shape {array.shape} and type {array.dtype} is not an image",
-            where="the array",
-            mend="Give uint8 or uint16 (h, w), (h, w, 3) or (h, w, 4).",
-        )
-    bands = array.shape[2] if array.ndim == 3 else 1
-    image = pyvips.Image.new_from_array(np.ascontiguousarray(array))
-    kind = {np.dtype(np.uint8): ("b-w", "srgb"), np.dtype(np.uint16): ("grey16", "rgb16")}[array.dtype]
-    return LazyImage("the array", to_srgb(image.copy(interpretation=kind[bands > 1])))
-
-
-def _no_image(path: Path) -> ImageError:
-    return ImageError("this is not an image", where=path, mend="Give JPEG, PNG, TIFF, WebP or HEIF files.")
-
-
-def _unreadable(name: str, error: pyvips.Error) -> ImageError:
-    reason = " ".join(error.detail.split())
-    return ImageError(f"the image cannot be read: {reason}", where=name, mend="Copy it again from its source.")

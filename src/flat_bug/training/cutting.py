@@ -19,7 +19,7 @@ import yaml
 from flat_bug.datasets.coco import read_coco
 from flat_bug.errors import DatasetError
 from flat_bug.files import cannot_write, sha256_of, write_json, write_text
-from flat_bug.imaging.lazy import LazyImage, open_image
+from flat_bug.imaging import LazyImage, open_image
 from flat_bug.processors import usable_processors
 from flat_bug.progress import track
 from flat_bug.pyramid.tiling import PADDING, scaled_size

@@ -1,0 +1,28 @@
+"""What is said of an image that cannot be read."""
+
+import tempfile
+from pathlib import Path
+
+import pyvips
+
+from flat_bug.errors import ImageError
+
+NO_ROOM = ("no space left on device", "file too large", "disk quota exceeded")
+"""How the system says that a temporary file does not fit."""
+
+
+def no_image(path: Path) -> ImageError:
+    """Return the error for a file that holds something else."""
+    return ImageError("this is not an image", where=path, mend="Give JPEG, PNG, TIFF, WebP or HEIF files.")
+
+
+def unreadable(name: str, error: pyvips.Error) -> ImageError:
+    """Return the error for what libvips says of a damaged file, or of a temporary one that does not fit."""
+    reason = " ".join(error.detail.split())
+    if any(words in reason.lower() for words in NO_ROOM):
+        return ImageError(
+            f"the decoded image does not fit into the folder for temporary files, {tempfile.gettempdir()}",
+            where=name,
+            mend="Free some space there, or set TMPDIR to a folder with more room.",
+        )
+    return ImageError(f"the image cannot be read: {reason}", where=name, mend="Copy it again from its source.")

@@ -1,0 +1,63 @@
+"""How large an image may be: files of a few bytes can claim sizes that no memory and no disk holds."""
+
+import os
+import shutil
+import tempfile
+
+import pyvips
+
+from flat_bug.errors import ImageError
+
+MOST_PIXELS = 5_000_000_000
+"""Of one image, unless the caller says otherwise: more than the largest JPEG has, and than any scanner makes."""
+MOST_PIXELS_WHOLE = 500_000_000
+"""Of an image of a kind that is decoded whole into memory, at four to six bytes a pixel."""
+SAMPLE_BYTES = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
+"""Bytes of a sample of each format of libvips; those of complex numbers are no images."""
+DECODED_WHOLE = ("gif", "webp", "heif", "jxl")
+IN_MEMORY = 100_000_000
+"""Bytes up to which libvips keeps a decoded image in memory, unless VIPS_DISC_THRESHOLD says otherwise."""
+
+
+def check_size(image: pyvips.Image, name: str, most_pixels: int | None = None) -> None:
+    """Refuse an image that is too large to be read, by its header alone.
+
+    Args:
+        image: As libvips opened it; nothing of it is decoded.
+        name: Where it comes from, for messages.
+        most_pixels: How many pixels it may have; by default what this module says.
+
+    Raises:
+        ImageError: The image has more pixels, or is decoded to a temporary file for which there is no room.
+    """
+    pixels = image.width * image.height
+    whole = image.get("vips-loader").startswith(DECODED_WHOLE) or _is_interlaced(image)
+    allowed = most_pixels or (MOST_PIXELS_WHOLE if whole else MOST_PIXELS)
+    if pixels > allowed:
+        kind = " of a kind that is decoded whole in memory" if whole else ""
+        raise ImageError(
+            f"the image claims {image.width} × {image.height} pixels, {pixels / 1e6:.0f} megapixels; "
+            f"{allowed / 1e6:.0f} are the limit for a file{kind}",
+            where=name,
+            mend=f"If it is really that large, allow it: --max-megapixels {-(-pixels // 1_000_000)}",
+        )
+    _check_room(image, name)
+
+
+def _is_interlaced(image: pyvips.Image) -> bool:
+    """Return whether pixels come in several passes, so that all must be kept: an interlaced PNG, a progressive JPEG."""
+    return any(image.get_typeof(name) != 0 and bool(image.get(name)) for name in ("interlaced", "jpeg-multiscan"))
+
+
+def _check_room(image: pyvips.Image, name: str) -> None:
+    """Refuse an image whose temporary file would fill the disk; one that is read in place needs none."""
+    if image.get_typeof("tile-width") != 0 or "VIPS_DISC_THRESHOLD" in os.environ:
+        return
+    needed = image.width * image.height * image.bands * SAMPLE_BYTES.get(image.format, 16)
+    folder = tempfile.gettempdir()
+    if needed > IN_MEMORY and needed > (free := shutil.disk_usage(folder).free):
+        raise ImageError(
+            f"decoding the image takes {needed / 1e9:.1f} GB for temporary files, and {folder} has {free / 1e9:.1f} GB",
+            where=name,
+            mend="Free some space there, set TMPDIR to a folder with more room, or save the image as a tiled TIFF.",
+        )

@@ -1,0 +1,117 @@
+"""Open an image: a file, a page of one, or an array."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyvips
+
+from flat_bug.errors import ImageError
+from flat_bug.imaging.arrays import image_of
+from flat_bug.imaging.colour import to_srgb
+from flat_bug.imaging.failures import no_image, unreadable
+from flat_bug.imaging.lazy import LazyImage
+from flat_bug.imaging.limits import check_size
+
+# libvips also "loads" tables, matrices, PDF and SVG; an insect image is none of these.
+LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "jp2k", "jxl", "openslide")
+
+
+def open_image(
+    source: str | Path | npt.NDArray[np.generic], *, page: int | None = None, most_pixels: int | None = None
+) -> LazyImage:
+    """Open a file, or wrap an array, without decoding more than its header.
+
+    Args:
+        source: Path of a JPEG, PNG, TIFF, WebP, HEIF or GIF file, whatever its suffix. Or an array ``(h, w)``,
+            ``(h, w, 1)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA of ``uint8``, ``uint16`` or floats from 0 to 1.
+        page: Which of several pages of a file, counted from 1; by default the first, or the primary one of HEIF.
+        most_pixels: Refuse a larger image; by default see ``imaging.limits``.
+
+    Raises:
+        ImageError: The file is absent, empty, not an image, too large, or its header is damaged; it has no such page;
+            the array has another layout.
+    """
+    # Results are never asked for twice, and a cached load would show a file's former content.
+    pyvips.cache_set_max(0)
+    if isinstance(source, np.ndarray):
+        return LazyImage("the array", to_srgb(image_of(source)))
+    path = _path_of(source)
+    image = load(path, page)
+    check_size(image, str(path), most_pixels)
+    try:
+        return LazyImage(str(path), to_srgb(image.autorot()))
+    except pyvips.Error as error:
+        raise unreadable(str(path), error) from error
+
+
+def load(path: Path, page: int | None = None) -> pyvips.Image:
+    """Return a file's page as libvips sees it, only its header read.
+
+    Raises:
+        ImageError: See ``open_image``.
+    """
+    _check_file(path)
+    try:
+        image = _header(path, 0)
+        first = int(image.get("heif-primary")) if image.get_typeof("heif-primary") != 0 else 0
+        number = first if page is None else page - 1
+        pages = pages_in(image)
+        if not 0 <= number < pages:
+            raise ImageError(
+                f"there is no page {page}: the image has {pages}", where=path, mend="Choose another with --page."
+            )
+        return image if number == 0 else _header(path, number)
+    except pyvips.Error as error:
+        if "not in a known format" in error.detail:
+            raise no_image(path) from error
+        raise unreadable(str(path), error) from error
+
+
+def pages_in(image: pyvips.Image) -> int:
+    """Return how many pages the file of an image has."""
+    return int(image.get("n-pages")) if image.get_typeof("n-pages") != 0 else 1
+
+
+def _header(path: Path, page: int) -> pyvips.Image:
+    # As a source, since libvips takes options from the end of a file name: "photo.jpg[shrink=2]".
+    stream = pyvips.Source.new_from_file(str(path))
+    options: dict[str, Any] = {"page": page} if page else {}
+    image = pyvips.Image.new_from_source(stream, "", access="random", fail_on="error", **options)
+    if not image.get("vips-loader").startswith(LOADERS):
+        raise no_image(path)
+    return image
+
+
+def _path_of(source: str | Path) -> Path:
+    try:
+        path = Path(source)
+    except TypeError as error:
+        raise ImageError(
+            f"a {type(source).__name__} is not an image",
+            where="open_image",
+            mend="Give a path or a NumPy array; np.asarray(image) makes one of a Pillow image.",
+        ) from error
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(
+            "the name of the file is not UTF-8, which no result could hold",
+            where=ascii(str(path)),
+            mend="Rename the file.",
+        ) from error
+    return path
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as start:
+            if not start.read(1):
+                raise ImageError("the image is empty (zero bytes)", where=path, mend="Copy it again from its source.")
+    except IsADirectoryError as error:
+        raise ImageError("this is a folder, not an image", where=path) from error
+    except (OSError, ValueError) as error:  # a name with a zero byte
+        raise ImageError(
+            f"the image cannot be opened: {getattr(error, 'strerror', None) or error}", where=path
+        ) from error
