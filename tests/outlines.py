@@ -44,4 +44,8 @@ def tables(draw: st.DrawFn) -> Instances:
         class_names=("insect", "spider", "mite", "snail"),
         mm_per_px=draw(st.none() | st.floats(1e-4, 1)),
         provenance=Provenance("ab" * 32, "cd" * 32, draw(st.text(max_size=5)), {"overlap": 0.2, "sizes": [1.0, 2.5]}),
+        page=draw(st.none() | st.integers(1, 9)),
+        frame_index=draw(st.none() | st.integers(0, 10**6)),
+        time_s=draw(st.none() | st.floats(0, 1e6)),
+        track_ids=draw(st.none() | st.just(np.arange(1, len(found) + 1))),
     )

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,17 @@ def test_the_same_tables_make_the_same_bytes(tmp_path: Path, coco_file: Path) ->
 
 def test_ids_go_on_from_the_first() -> None:
     assert [annotation["id"] for annotation in annotations(table_of(SQUARE, RING), 7, first_id=10)] == [10, 11]
+
+
+def test_pages_and_frames_say_where_they_are_in_their_file(tmp_path: Path) -> None:
+    table = Instances.from_polygons(np.array([shapely.box(0, 0, 2, 3)]), np.ones(1), width=9, height=9)
+    frame = replace(table, frame_index=7, time_s=0.28, track_ids=np.array([4]))
+    write_coco(tmp_path / "coco.json", [("a.tif", replace(table, page=2)), ("b.mp4", frame), ("c.jpg", table)])
+    values = json.loads((tmp_path / "coco.json").read_text())
+    page, second, plain = values["images"]
+    assert (page["page"], second["frame_index"], second["time_s"]) == (2, 7, 0.28)
+    assert set(plain) == {"id", "file_name", "width", "height", "sha256"}
+    assert [annotation.get("track_id") for annotation in values["annotations"]] == [None, 4, None]
 
 
 @given(outlines())

@@ -30,7 +30,8 @@ def to_srgb(image: pyvips.Image) -> pyvips.Image:
 
 def _apply_profile(image: pyvips.Image) -> pyvips.Image:
     """Follow the embedded colour profile of a 3- or 4-ink image, unless it says sRGB anyway."""
-    if "icc-profile-data" not in image.get_fields() or image.interpretation not in ("rgb", "srgb", "rgb16", "cmyk"):
+    # Not by a list of all fields: those that a PNG brings along may have names that are no text.
+    if image.get_typeof("icc-profile-data") == 0 or image.interpretation not in ("rgb", "srgb", "rgb16", "cmyk"):
         return image
     profile = image.get("icc-profile-data")
     if image.interpretation != "cmyk" and any(name in profile for name in SRGB_NAMES):

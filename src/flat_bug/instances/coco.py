@@ -56,6 +56,7 @@ def annotations(table: Instances, image_id: int, first_id: int = 1) -> list[dict
             "segmentation": segmentation(table.polygons[row], table.width, table.height),
             "score": float(table.scores[row]),
             "conf": float(table.scores[row]),
+            **({} if table.track_ids is None else {"track_id": int(table.track_ids[row])}),
         }
         for row, area in enumerate(table.areas.tolist())
     ]
@@ -105,7 +106,8 @@ def _pixel_bounds(polygon: shapely.Geometry, width: int, height: int) -> tuple[i
 
 def _image_entry(image_id: int, file_name: str, table: Instances) -> dict[str, Any]:
     size = {"width": table.width, "height": table.height}
-    return {"id": image_id, "file_name": file_name, **size, "sha256": table.provenance.image_sha256}
+    image = {"id": image_id, "file_name": file_name, **size, "sha256": table.provenance.image_sha256}
+    return image | table.place_in_file()
 
 
 def _lines(values: list[dict[str, Any]]) -> str:

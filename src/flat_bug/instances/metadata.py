@@ -1,6 +1,7 @@
 """The JSON of one image: flat-bug 1.x's keys for existing consumers, and exact ones that give the same table back."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def to_mapping(metadata: Metadata) -> dict[str, Any]:
         "class_names": list(table.class_names),
         "mm_per_px": table.mm_per_px,
         "provenance": asdict(table.provenance),
+        **table.place_in_file(),
+        **({} if table.track_ids is None else {"track_ids": table.track_ids.tolist()}),
     }
 
 
@@ -110,12 +113,21 @@ def from_mapping(values: dict[str, Any]) -> Metadata:
         class_names=tuple(values.get("class_names", ("insect",))),
         mm_per_px=values.get("mm_per_px"),
         provenance=Provenance(**values.get("provenance", {})),
+        page=_optional(values, "page", int),
+        frame_index=_optional(values, "frame_index", int),
+        time_s=_optional(values, "time_s", float),
+        track_ids=_optional(values, "track_ids", lambda ids: np.asarray(ids, np.int64)),
     )
     identifier = values.get("identifier", "")
     # flat-bug 1.x wraps the identifier in a list.
     return Metadata(
         table, str(values["image_path"]), str(identifier[0] if isinstance(identifier, list) else identifier)
     )
+
+
+def _optional(values: dict[str, Any], name: str, convert: Callable[[Any], Any]) -> Any:
+    value = values.get(name)
+    return None if value is None else convert(value)
 
 
 def largest_ring(polygon: shapely.Geometry) -> npt.NDArray[np.float64]:

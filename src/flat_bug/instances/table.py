@@ -39,6 +39,10 @@ class Instances:
         class_names: Name of each class index.
         mm_per_px: Size of a pixel in millimetres, when known.
         provenance: Digests and settings that made the table.
+        page: Which page of its file the image is, from 1, where the file has several.
+        frame_index: Which frame of a video the image is, from 0.
+        time_s: When that frame is shown, in seconds from the start of the video.
+        track_ids: ``(n,)`` which animal of the video each instance is, from 1; None where nobody looked.
     """
 
     boxes: Floats
@@ -51,6 +55,10 @@ class Instances:
     class_names: tuple[str, ...] = ("insect",)
     mm_per_px: float | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    page: int | None = None
+    frame_index: int | None = None
+    time_s: float | None = None
+    track_ids: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -59,7 +67,9 @@ class Instances:
         for name in ("classes", "polygons", "levels"):
             if getattr(self, name).shape != (count,):
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, scores {self.scores.shape}")
-        for name in ("boxes", "scores", "classes", "polygons", "levels"):
+        if self.track_ids is not None and self.track_ids.shape != (count,):
+            raise ValueError(f"track_ids has shape {self.track_ids.shape}, scores {self.scores.shape}")
+        for name in self._columns():
             getattr(self, name).setflags(write=False)
 
     @classmethod
@@ -97,8 +107,11 @@ class Instances:
 
     def __getitem__(self, rows: slice | npt.NDArray[Any]) -> Self:
         """Return the chosen rows: a slice, a boolean mask or an array of indices."""
+        return replace(self, **{name: getattr(self, name)[rows].copy() for name in self._columns()})
+
+    def _columns(self) -> tuple[str, ...]:
         columns = ("boxes", "scores", "classes", "polygons", "levels")
-        return replace(self, **{name: getattr(self, name)[rows].copy() for name in columns})
+        return columns if self.track_ids is None else (*columns, "track_ids")
 
     __hash__ = None  # type: ignore[assignment]  # compared by content, which holds arrays
 
@@ -106,6 +119,11 @@ class Instances:
         if not isinstance(other, Instances):
             return NotImplemented
         return all(_same(getattr(self, part.name), getattr(other, part.name)) for part in fields(self))
+
+    def place_in_file(self) -> dict[str, Any]:
+        """Return page, frame and time where the image has them, by their names."""
+        values = {"page": self.page, "frame_index": self.frame_index, "time_s": self.time_s}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def areas(self) -> Floats:
