@@ -19,11 +19,12 @@ from tests.archives import write_tree
 from flat_bug import locks
 from flat_bug.datasets.archive import pack
 from flat_bug.errors import OutputError, RunError
-from flat_bug.experiments.local import LocalSubmitter, default_jobs, share_cpus
+from flat_bug.experiments.local import LocalSubmitter, default_jobs
 from flat_bug.experiments.plan import Plan, Stage, Task
 from flat_bug.experiments.record import read_record
 from flat_bug.experiments.run_folder import RunFolder, TaskState, attempts_in
 from flat_bug.experiments.submitter import resume
+from flat_bug.processors import share_cpus
 
 CALLS = {"copy": "calls_of_the_tests:copy", "fail": "calls_of_the_tests:fail", "sleep": "calls_of_the_tests:sleep"}
 

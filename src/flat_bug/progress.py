@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -36,6 +38,56 @@ def reporting(what: str) -> AbstractContextManager[Report]:
         what: What is done, as a short phrase: "Predicting".
     """
     return _bar(what) if sys.stderr.isatty() else _lines(what)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far the work on many things of unequal size is.
+
+    Attributes:
+        done: How many are done, in whichever way.
+        total: How many there are.
+        failed: How many of those done have failed.
+        size_done: Size of those done.
+        size_left: Size of the others, as far as it is known; none where nothing is.
+        size_worked: Size of those that were worked on now, and not found done.
+        seconds: Time that this has taken.
+    """
+
+    done: int
+    total: int
+    failed: int
+    size_done: float
+    size_left: float | None
+    size_worked: float
+    seconds: float
+
+    @property
+    def rate(self) -> float | None:
+        """Size per second, once anything was worked on."""
+        return self.size_worked / self.seconds if self.size_worked and self.seconds else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left, by size and not by number."""
+        return self.size_left / self.rate if self.rate and self.size_left is not None else None
+
+    @property
+    def share(self) -> float:
+        """Share that is done, from 0 to 1: by size where that is known, else by number."""
+        if self.size_left is None or not self.size_done + self.size_left:
+            return self.done / self.total
+        return self.size_done / (self.size_done + self.size_left)
+
+
+def pacing(what: str, unit: str) -> AbstractContextManager[Callable[[Pace], None]]:
+    """Return a context whose function is told how far the work is, and shows it with its rate and the time left.
+
+    Args:
+        what: What is done, as a short phrase: "Predicting".
+        unit: Of sizes: "Mpx".
+    """
+    return _pace_bar(what, unit) if sys.stderr.isatty() else _pace_lines(what, unit)
 
 
 @contextmanager
@@ -92,3 +144,43 @@ def _lines(what: str) -> Iterator[Report]:
             last = now
 
     yield report
+
+
+@contextmanager
+def _pace_bar(what: str, unit: str) -> Iterator[Callable[[Pace], None]]:
+    from rich.console import Console  # noqa: PLC0415 - see _bar
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[facts]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None, facts="")
+
+        def report(pace: Pace) -> None:
+            progress.update(
+                task, completed=pace.share, total=1.0, facts=f"{pace.done}/{pace.total}{_facts(pace, unit)}"
+            )
+
+        yield report
+
+
+@contextmanager
+def _pace_lines(what: str, unit: str) -> Iterator[Callable[[Pace], None]]:
+    last = time.monotonic()
+
+    def report(pace: Pace) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES and pace.done < pace.total:
+            print(f"{what}: {pace.done} of {pace.total}{_facts(pace, unit)}", file=sys.stderr, flush=True)  # noqa: T201
+            last = now
+
+    yield report
+
+
+def _facts(pace: Pace, unit: str) -> str:
+    facts = [f"{pace.failed} failed"] if pace.failed else []
+    if pace.rate is not None:
+        facts.append(f"{pace.rate:.3g} {unit}/s")
+    if pace.seconds_left is not None and pace.done < pace.total:
+        facts.append(f"{timedelta(seconds=round(pace.seconds_left))} left")
+    return "".join(f", {fact}" for fact in facts)

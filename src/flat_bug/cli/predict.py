@@ -5,20 +5,29 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flat_bug.cli._support import print_json, print_table
+from flat_bug.cli._support import print_json, print_lines, print_table
+from flat_bug.cli.interrupts import tidied_up
 from flat_bug.cli.predict_options.images import ImageOptions
 from flat_bug.cli.predict_options.model import ModelOptions
 from flat_bug.cli.predict_options.results import ResultOptions
+from flat_bug.cli.predict_options.run import RunOptions
 from flat_bug.config import PredictSettings
-from flat_bug.errors import ItemsFailedError
+from flat_bug.errors import EXIT_INTERRUPTED, EXIT_OK, ItemsFailedError
 
 if TYPE_CHECKING:
-    from flat_bug.prediction_run import ImageRow, PredictionRun
+    from flat_bug.predict import Predictor
+    from flat_bug.prediction_run import Crew, ImageRow, PredictionRun
 
 SHOWN_FAILURES = 20
 
 
-def predict(*, chosen: ImageOptions, model: ModelOptions | None = None, results: ResultOptions | None = None) -> None:
+def predict(
+    *,
+    chosen: ImageOptions,
+    model: ModelOptions | None = None,
+    results: ResultOptions | None = None,
+    run: RunOptions | None = None,
+) -> int:
     """Find and outline every arthropod in images of any size.
 
     Each image gets a JSON with its outlines, a picture of each animal and an
@@ -27,30 +36,49 @@ def predict(*, chosen: ImageOptions, model: ModelOptions | None = None, results:
 
     Example: fb predict -i scans -o results
     """
-    model, results = model or ModelOptions(), results or ResultOptions()
+    model, results, run = model or ModelOptions(), results or ResultOptions(), run or RunOptions()
     if results.verbose:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("flat_bug").setLevel(logging.INFO)
-    output, wanted, settings, device = results.folder(), results.settings(), model.settings(), model.device_name()
+    output, wanted, settings, devices = results.folder(), results.settings(), model.settings(), model.devices()
 
     # Imported here, because onnxruntime and libvips take longer to load than `fb predict --help` should.
-    from flat_bug.predict import Predictor  # noqa: PLC0415
-    from flat_bug.prediction_run import predict_images  # noqa: PLC0415
+    from flat_bug.prediction_run import devices_of_jobs, predict_images  # noqa: PLC0415
 
     images = chosen.images(output)
-    predictor = Predictor(model.model_weights, settings, device, trust_weights=model.trust_weights)
-    _note_missing_card(model.model_weights, settings)
-    run = predict_images(images, predictor, output, wanted)
+    try:
+        with tidied_up():
+            predictor = _predictor(model, settings, devices_of_jobs(devices, run.jobs)[: len(images)])
+            _note_missing_card(model.model_weights, settings)
+            found = predict_images(images, predictor, output, wanted)
+    except KeyboardInterrupt as stop:
+        return _interrupted(stop)
     if results.json:
-        print_json(_as_mapping(run, output))
+        print_json(_as_mapping(found, output))
     else:
-        _print_report(run, output)
-    if run.failed:
+        _print_report(found, output)
+    if found.failed:
         raise ItemsFailedError(
-            f"{len(run.failed)} of {len(run.rows)} images failed",
-            where=_listed(run.failed),
+            f"{len(found.failed)} of {len(found.rows)} images failed",
+            where=_listed(found.failed),
             mend="Mend or remove these files and run the same command again; the others are skipped.",
         )
+    return EXIT_OK
+
+
+def _predictor(model: ModelOptions, settings: PredictSettings, devices: list[str]) -> "Predictor | Crew":
+    """Return what predicts: this process, or one for each device."""
+    from flat_bug.prediction_run import Crew, Recipe  # noqa: PLC0415  # see predict
+
+    recipe = Recipe(model.model_weights, settings, model.trust_weights)
+    return recipe.predictor(devices[0]) if len(devices) == 1 else Crew(recipe, devices)
+
+
+def _interrupted(stop: KeyboardInterrupt) -> int:
+    """Say how far the run was and how to go on, and return the exit code."""
+    mend = "Nothing is half-written; run the same command again, and what is finished is skipped."
+    print_lines(["interrupted", *getattr(stop, "__notes__", []), mend])
+    return EXIT_INTERRUPTED
 
 
 def _note_missing_card(weights: Path | None, settings: PredictSettings) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from flat_bug.experiments.plan import Task
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
 from flat_bug.experiments.stopping import held_back
-from flat_bug.processors import usable_processors
+from flat_bug.processors import share_cpus, usable_processors
 from flat_bug.progress import track
 
 WORKER = (sys.executable, "-m", "flat_bug.experiments.run_task")
@@ -58,11 +58,6 @@ class LocalSubmitter:
                     pass
             finally:
                 children.end()
-
-
-def share_cpus(cpus: Sequence[int], jobs: int) -> list[list[int]]:
-    """Return the processors of each of ``jobs`` tasks at a time: all are used, and none is idle for want of a task."""
-    return [list(cpus[slot::jobs]) or [cpus[slot % len(cpus)]] for slot in range(jobs)]
 
 
 def default_jobs(tasks: Sequence[Task]) -> int:

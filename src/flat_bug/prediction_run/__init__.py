@@ -1,16 +1,21 @@
 """Predict many images into one output folder, and go on there after an interruption."""
 
+from flat_bug.prediction_run.crew import Crew, devices_of_jobs
 from flat_bug.prediction_run.inputs import DEFAULT_PATTERN, InputImage, find_images
 from flat_bug.prediction_run.layout import OutputSettings
 from flat_bug.prediction_run.run import predict_images
 from flat_bug.prediction_run.summary import ImageRow, PredictionRun
+from flat_bug.prediction_run.worker import Recipe
 
 __all__ = [
     "DEFAULT_PATTERN",
+    "Crew",
     "ImageRow",
     "InputImage",
     "OutputSettings",
     "PredictionRun",
+    "Recipe",
+    "devices_of_jobs",
     "find_images",
     "predict_images",
 ]

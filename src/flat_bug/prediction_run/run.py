@@ -3,16 +3,18 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from flat_bug.files import cannot_write, remove, write_text
 from flat_bug.instances.coco import write_coco
 from flat_bug.predict import Predictor
+from flat_bug.prediction_run.crew import Crew
 from flat_bug.prediction_run.inputs import COCO_NAME, SUMMARY_NAME, InputImage
 from flat_bug.prediction_run.layout import OutputSettings
 from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
+from flat_bug.prediction_run.pace import showing
 from flat_bug.prediction_run.results import read_tables
 from flat_bug.prediction_run.summary import PredictionRun, summary_of
 from flat_bug.progress import reporting, track
@@ -22,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def predict_images(
     images: Sequence[InputImage],
-    predictor: Predictor,
+    predictor: Predictor | Crew,
     output: Path | None,
     settings: OutputSettings | None = None,
 ) -> PredictionRun:
@@ -33,7 +35,7 @@ def predict_images(
 
     Args:
         images: From ``find_images``.
-        predictor: The model and its settings.
+        predictor: The model and its settings, or several processes that have them.
         output: Folder for the results; nothing is written without it.
         settings: What is written.
 
@@ -50,23 +52,45 @@ def predict_images(
         return compile_results(images, finished, output, settings)
 
 
-def predict_each(images: Sequence[InputImage], predictor: Predictor, place: Place | None) -> list[Finished]:
+def predict_each(images: Sequence[InputImage], predictor: Predictor | Crew, place: Place | None) -> list[Finished]:
     """Predict images and write what belongs to each; return what became of them, in their order.
 
     Args:
         images: The images.
-        predictor: The model and its settings.
+        predictor: The model and its settings, or several processes that have them.
         place: Where results are written; nothing is written without it.
 
     Raises:
         OutputError: The output cannot be written; what was finished is kept.
+        KeyboardInterrupt: It was stopped; a note says how far it was.
     """
-    work = work_of(predictor, place)
-    if len(images) == 1:
+    if isinstance(predictor, Predictor) and len(images) == 1:
         # A single image may take as long as a folder, so its tiles are counted.
         with reporting("Predicting tiles") as report:
-            return [_logged(attempt(images[0], work, report))]
-    return [_logged(attempt(image, work)) for image in track(images, "Predicting")]
+            return [_logged(attempt(images[0], work_of(predictor, place), report))]
+    found: dict[int, Finished] = {}
+    try:
+        with showing(images) as show, closing(_outcomes(images, predictor, place)) as outcomes:
+            for position, finished in outcomes:
+                found[position] = _logged(finished)
+                show(position, finished)
+    except KeyboardInterrupt as stop:
+        failures = sum(finished.row.status == "failed" for finished in found.values())
+        stop.add_note(f"{len(found)} of {len(images)} images were finished, {failures} of them failed")
+        raise
+    return [found[position] for position in range(len(images))]
+
+
+def _outcomes(
+    images: Sequence[InputImage], predictor: Predictor | Crew, place: Place | None
+) -> Generator[tuple[int, Finished]]:
+    """Yield the position of each image and what became of it, in the order in which they are finished."""
+    if isinstance(predictor, Crew):
+        yield from predictor.predict(images, place)
+        return
+    work = work_of(predictor, place)
+    for position, image in enumerate(images):
+        yield position, attempt(image, work)
 
 
 def compile_results(

@@ -18,7 +18,7 @@ class ModelOptions:
     Attributes:
         model_weights: Weights, .onnx or .pt; by default those that come with flat-bug.
         trust_weights: Open a .pt file. Such a file can run any code; weights in an .onnx file cannot.
-        device: auto (the default), cpu, cuda, or cuda:1 (or just 1).
+        device: auto (the default), cpu, cuda, or cuda:1 (or just 1). Several, as in cuda:0,cuda:1, are used at a time.
         dtype: Taken for the sake of flat-bug 1.x: the network runs in float32, whatever is asked for.
         config: YAML file with settings; the options below come before it.
         score_threshold: Keep animals that score above this; by default what the model's card says.
@@ -49,8 +49,9 @@ class ModelOptions:
         overrides = {name: value for name, value in given.items() if value is not None}
         return PredictSettings.from_mapping(configured.model_dump() | overrides, where="command line")
 
-    def device_name(self) -> str:
-        """Return the device under its present name; flat-bug 1.x also had plain numbers."""
-        if "," in self.device:
-            raise UsageError("only one device can be used", where=f"--device {self.device}", mend="Name one.")
-        return f"cuda:{self.device}" if self.device.isdigit() else self.device
+    def devices(self) -> list[str]:
+        """Return the devices under their present names; flat-bug 1.x also had plain numbers."""
+        names = [name.strip() for name in self.device.split(",")]
+        if not all(names):
+            raise UsageError("a device has no name", where=f"--device {self.device}", mend="Write cuda:0,cuda:1")
+        return [f"cuda:{name}" if name.isdigit() else name for name in names]

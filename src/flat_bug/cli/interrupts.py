@@ -1,0 +1,38 @@
+"""Ending a command that works for hours: the first signal has it tidy up, the second one ends it at once."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from flat_bug.errors import EXIT_INTERRUPTED
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what a scheduler sends."""
+SHOW_CURSOR = "\x1b[?25h"
+
+
+@contextmanager
+def tidied_up() -> Iterator[None]:
+    """Have the first signal raise ``KeyboardInterrupt`` in the block, and the second one end the process."""
+    before = {number: signal.signal(number, _first) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _first(number: int, frame: FrameType | None) -> None:
+    for each in SIGNALS:
+        signal.signal(each, _second)
+    raise KeyboardInterrupt
+
+
+def _second(number: int, frame: FrameType | None) -> None:
+    if sys.stderr.isatty():
+        # A bar of progress hides it.
+        os.write(sys.stderr.fileno(), SHOW_CURSOR.encode())
+    os._exit(EXIT_INTERRUPTED)  # processes that we started notice, and end
