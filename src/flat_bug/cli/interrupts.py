@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from flat_bug.errors import EXIT_INTERRUPTED
+from flat_bug.interruption import interrupt
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what a scheduler sends."""
@@ -28,7 +29,7 @@ def tidied_up() -> Iterator[None]:
 def _first(number: int, frame: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, _second)
-    raise KeyboardInterrupt
+    interrupt(KeyboardInterrupt, frame)
 
 
 def _second(number: int, frame: FrameType | None) -> None:

@@ -42,6 +42,7 @@ from flat_bug.experiments.record import (
 from flat_bug.experiments.registry import CALLS, load_call
 from flat_bug.experiments.run_folder import LOCK_NAME, LOG_NAME, attempts_in, number_of
 from flat_bug.files import cannot_write
+from flat_bug.interruption import interrupt
 
 
 def main(tokens: list[str] | None = None, calls: Mapping[str, str] = CALLS) -> int:
@@ -123,7 +124,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     # A scheduler signals every process of a job, and so does whoever passes it on; one of them is enough.
     for each in STOPPING:
         signal.signal(each, signal.SIG_IGN)
-    raise OutOfTimeError if number == signal.SIGUSR1 else KeyboardInterrupt
+    interrupt(OutOfTimeError if number == signal.SIGUSR1 else KeyboardInterrupt, frame)
 
 
 def stage_for(task: Task) -> dict[str, Digest]:

@@ -15,6 +15,7 @@ from types import FrameType
 
 from flat_bug.config import PredictSettings
 from flat_bug.errors import FlatBugError
+from flat_bug.interruption import interrupt
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
@@ -88,7 +89,7 @@ def _work_off(pipe: Connection, recipe: Recipe, device: str, place: Place | None
 
 def _stop(number: int, frame: FrameType | None) -> None:
     signal.signal(STOP, signal.SIG_IGN)  # tidying up is not interrupted
-    raise KeyboardInterrupt
+    interrupt(KeyboardInterrupt, frame)
 
 
 def _end_with_parent() -> None:
