@@ -15,8 +15,7 @@ from flat_bug.config import PredictSettings
 from flat_bug.errors import EXIT_INTERRUPTED, EXIT_OK, ItemsFailedError
 
 if TYPE_CHECKING:
-    from flat_bug.predict import Predictor
-    from flat_bug.prediction_run import Crew, ImageRow, PredictionRun
+    from flat_bug.prediction_run import ImageRow, PredictionRun
 
 SHOWN_FAILURES = 20
 
@@ -43,12 +42,18 @@ def predict(
     output, wanted, settings, devices = results.folder(), results.settings(), model.settings(), model.devices()
 
     # Imported here, because onnxruntime and libvips take longer to load than `fb predict --help` should.
-    from flat_bug.prediction_run import devices_of_jobs, predict_images  # noqa: PLC0415
+    from flat_bug.prediction_run import Recipe, devices_of_jobs, predict_images, predictor_of  # noqa: PLC0415
 
     images = chosen.images(output)
+    recipe = Recipe(model.model_weights, settings, model.trust_weights)
+    if run.slurm is not None:
+        _note_missing_card(model.model_weights, settings)
+        command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+        return run.submit(images, recipe, output, wanted, devices, command=command, json=results.json)
+    run.check_is_here()
     try:
         with tidied_up():
-            predictor = _predictor(model, settings, devices_of_jobs(devices, run.jobs)[: len(images)])
+            predictor = predictor_of(recipe, devices_of_jobs(devices, run.jobs)[: len(images)])
             _note_missing_card(model.model_weights, settings)
             found = predict_images(images, predictor, output, wanted)
     except KeyboardInterrupt as stop:
@@ -64,14 +69,6 @@ def predict(
             mend="Mend or remove these files and run the same command again; the others are skipped.",
         )
     return EXIT_OK
-
-
-def _predictor(model: ModelOptions, settings: PredictSettings, devices: list[str]) -> "Predictor | Crew":
-    """Return what predicts: this process, or one for each device."""
-    from flat_bug.prediction_run import Crew, Recipe  # noqa: PLC0415  # see predict
-
-    recipe = Recipe(model.model_weights, settings, model.trust_weights)
-    return recipe.predictor(devices[0]) if len(devices) == 1 else Crew(recipe, devices)
 
 
 def _interrupted(stop: KeyboardInterrupt) -> int:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flat_bug.cli._support import print_json, print_lines
@@ -19,8 +19,25 @@ from flat_bug.experiments.plan import Plan
 from flat_bug.experiments.run_folder import RunFolder
 
 
-def submit(made: Plan, output: Path, words: Sequence[str], *, dry_run: bool, json: bool) -> int:
-    """Submit a plan to SLURM, or show what would be submitted; return the exit code."""
+def submit(
+    made: Plan,
+    output: Path,
+    words: Sequence[str],
+    *,
+    dry_run: bool,
+    json: bool,
+    prepare: Callable[[RunFolder], object] | None = None,
+) -> int:
+    """Submit a plan to SLURM, or show what would be submitted; return the exit code.
+
+    Args:
+        made: The plan.
+        output: The run folder.
+        words: What follows ``--slurm``.
+        dry_run: Show what would be submitted, and do nothing.
+        json: Print one machine-readable object.
+        prepare: Called with the run once it is made: what else its tasks read is written then.
+    """
     check_name(output)
     request = parse_slurm(words)
     settings = settings_of(request)
@@ -31,6 +48,8 @@ def submit(made: Plan, output: Path, words: Sequence[str], *, dry_run: bool, jso
         print(f"note: {note}", file=sys.stderr)
     try:
         with RunFolder.create(output, made) as folder:
+            if prepare is not None:
+                prepare(folder)
             begin(folder, settings, request.setup)
             _hand_over(folder, output)
     except KeyboardInterrupt:

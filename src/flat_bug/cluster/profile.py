@@ -24,6 +24,8 @@ FALLBACK = "generic"
 SUFFIXES = (".yaml", ".yml")
 KINDS = (*CALLS, "finalise")
 """Kinds of tasks that resources are given for; ``all`` stands for every one of them."""
+SAME_WORK = {"predict-images": "score-model"}
+"""Kind of task → the one whose resources it gets where a profile gives it none of its own."""
 ACCOUNT_VARIABLES = ("SBATCH_ACCOUNT", "SLURM_ACCOUNT")
 """Where people keep the account that they always use."""
 
@@ -111,7 +113,8 @@ class ClusterProfile(Settings):
     environment: Line | None = Field(None, description="Folder that fb env build has made for this cluster.")
     provided_wheels: tuple[Line, ...] = Field((), description="Folders of wheels that the cluster provides.")
     resources: dict[str, dict[str, Value]] = Field(
-        default_factory=dict, description="Options of sbatch by task: score-model, train-model, finalise, all."
+        default_factory=dict,
+        description="Options of sbatch by task: score-model, train-model, predict-images, finalise, all.",
     )
     arrays: bool = Field(True, description="Whether job arrays exist.")
     accounting: bool = Field(True, description="Whether sacct knows what became of jobs.")
@@ -152,7 +155,8 @@ class ClusterProfile(Settings):
 
     def resources_for(self, kind: str) -> dict[str, Value]:
         """Return the options of sbatch that a kind of task asks for by default, those of ``all`` included."""
-        return SlurmRequest(self.resources.get(kind, {})).over(self.resources.get("all", {}))
+        own = kind if kind in self.resources else SAME_WORK.get(kind, kind)
+        return SlurmRequest(self.resources.get(own, {})).over(self.resources.get("all", {}))
 
     def default_account(self, environment: Mapping[str, str] | None = None) -> str | None:
         """Return the account to charge unless the user names one: the first one, or that of ``SBATCH_ACCOUNT``."""

@@ -14,6 +14,7 @@ Call = Callable[[dict[str, JsonValue], Path], Outcome]
 """Takes the arguments of a task and the folder to write into; returns what the record is to hold."""
 
 CALLS: Mapping[str, str] = {
+    "predict-images": "flat_bug.experiments.predict_shard:predict_shard",
     "score-model": "flat_bug.experiments.score_model:score_model",
     "train-model": "flat_bug.experiments.train_model:train_model",
 }

@@ -11,6 +11,7 @@ import polars as pl
 from flat_bug.evaluation.scores import POOLED, SCORE_SCHEMA
 from flat_bug.evaluation.standings import ReportModel
 from flat_bug.experiments.node_path import NodePath
+from flat_bug.experiments.predict_task import CALL as PREDICTING
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
 from flat_bug.experiments.score_task import CALL, EVALUATION, PREDICTIONS, Scored, ScoreModel
 from flat_bug.experiments.task_table import task_table, write_task_page
@@ -65,6 +66,8 @@ class Results:
 def write_results(run: RunFolder, statuses: Sequence[TaskStatus] | None = None) -> Results:
     """Write ``results.csv``, ``results.parquet`` and ``report.html`` from what the tasks have left.
 
+    Where they have predicted images, what describes all images is written into the folder of these first.
+
     Args:
         run: The run.
         statuses: The state of every task, where a scheduler knows more than the run folder.
@@ -74,7 +77,7 @@ def write_results(run: RunFolder, statuses: Sequence[TaskStatus] | None = None) 
     """
     statuses = tuple(run.statuses() if statuses is None else statuses)
     scored = [status for status in statuses if status.task.call == CALL]
-    table = result_table(scored) if scored else task_table(run, statuses)
+    table = result_table(scored) if scored else _table_of_tasks(run, statuses)
     with atomic_path(run.report / "results.csv") as temporary:
         table.write_csv(temporary)
     with atomic_path(run.report / "results.parquet") as temporary:
@@ -112,6 +115,16 @@ def result_table(statuses: Sequence[TaskStatus]) -> pl.DataFrame:
         for dataset in datasets
     ]
     return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _table_of_tasks(run: RunFolder, statuses: Sequence[TaskStatus]) -> pl.DataFrame:
+    if not any(status.task.call == PREDICTING for status in statuses):
+        return task_table(run, statuses)
+    # Loads libvips, which `fb status` does not need.
+    from flat_bug.experiments.predict_merge import merge, share_table  # noqa: PLC0415
+
+    merge(statuses)
+    return share_table(statuses)
 
 
 def _cell(status: str, f1: float | None) -> str:

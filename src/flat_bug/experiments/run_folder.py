@@ -30,6 +30,8 @@ from flat_bug.files import cannot_write, write_text
 PLAN_NAME = "plan.json"
 SPEC_NAME = "spec.json"
 LOG_NAME = "log.txt"
+INNER_NAME = "run"
+"""Where the run lies whose results go into a folder that may have others already, as ``fb predict`` does it."""
 LOCK_NAME = ".lock"
 ITEMS_IN_A_REASON = 3
 LEFT_NO_RECORD = "it ended without a record: killed, out of memory, or the machine went down"
@@ -111,13 +113,15 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """Open a run folder.
+        """Open a run folder, or the one inside a folder of predictions.
 
         Raises:
             RunError: It is absent, is not a run, or its plan is broken.
         """
         if not path.is_dir():
             raise RunError("there is no such run folder", where=path, mend="Give the folder that -o named.")
+        if not (path / PLAN_NAME).is_file() and (path / INNER_NAME / PLAN_NAME).is_file():
+            path = path / INNER_NAME
         if not (path / PLAN_NAME).is_file():
             raise RunError("this folder is not a run: it has no plan.json", where=path, mend="Give the folder of -o.")
         return cls(path, read_plan(path / PLAN_NAME))

@@ -1,6 +1,6 @@
 """Predict many images into one output folder, and go on there after an interruption."""
 
-from flat_bug.prediction_run.crew import Crew, devices_of_jobs
+from flat_bug.prediction_run.crew import Crew, devices_of_jobs, predictor_of
 from flat_bug.prediction_run.inputs import DEFAULT_PATTERN, InputImage, find_images
 from flat_bug.prediction_run.layout import OutputSettings
 from flat_bug.prediction_run.run import predict_images
@@ -18,4 +18,5 @@ __all__ = [
     "devices_of_jobs",
     "find_images",
     "predict_images",
+    "predictor_of",
 ]

@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Literal, Self
 
 from flat_bug.errors import FlatBugError, MissingPartError
+from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.one_image import Finished, Place, failed
 from flat_bug.prediction_run.worker import HELD_BACK, STOP, Recipe, main
@@ -99,6 +100,16 @@ class Crew:
                 mend="Use fewer processes (--jobs), or see what is printed above.",
             )
         return []
+
+
+def predictor_of(recipe: Recipe, devices: Sequence[str]) -> Predictor | Crew:
+    """Return what predicts: this process where there is one device, else a process for each.
+
+    Raises:
+        WeightsError: The weights cannot be used.
+        MissingPartError: The part that runs them, or the GPU, is not there.
+    """
+    return recipe.predictor(devices[0]) if len(devices) == 1 else Crew(recipe, devices)
 
 
 def automatic_jobs() -> int:
@@ -215,10 +226,10 @@ def _end(workers: Sequence[_Worker]) -> None:
     """End the processes: politely, so that they leave no temporary files, then by force; at once after Ctrl-C."""
     try:
         for worker in workers:
-            worker.pipe.close()
             is_busy = worker.position is not None or not worker.is_ready
             if is_busy and worker.process.exitcode is None and worker.process.pid is not None:
                 os.kill(worker.process.pid, STOP)
+            worker.pipe.close()
         deadline = time.monotonic() + SECONDS_TO_END
         for worker in workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))

@@ -17,9 +17,11 @@ DEFAULT_PATTERN = r"\.(jpe?g|png|tiff?|webp|heic|heif|avif|jp2|jxl)$"
 
 COCO_NAME = "coco_instances.json"
 SUMMARY_NAME = "summary.csv"
+RUN_NAME = "run"
+DONE_NAME = ".done.json"
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
 # Names that would leave the output folder, or are taken there.
-RESERVED = (".", "..", COCO_NAME, SUMMARY_NAME)
+RESERVED = (".", "..", COCO_NAME, SUMMARY_NAME, RUN_NAME, DONE_NAME)
 LONGEST_NAME = 150
 """In bytes: file names may have 255, and number, identifier and suffix are added to it."""
 

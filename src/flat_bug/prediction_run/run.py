@@ -3,7 +3,7 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -52,13 +52,19 @@ def predict_images(
         return compile_results(images, finished, output, settings)
 
 
-def predict_each(images: Sequence[InputImage], predictor: Predictor | Crew, place: Place | None) -> list[Finished]:
+def predict_each(
+    images: Sequence[InputImage],
+    predictor: Predictor | Crew,
+    place: Place | None,
+    on_finished: Callable[[Finished], object] | None = None,
+) -> list[Finished]:
     """Predict images and write what belongs to each; return what became of them, in their order.
 
     Args:
         images: The images.
         predictor: The model and its settings, or several processes that have them.
         place: Where results are written; nothing is written without it.
+        on_finished: Told what became of each image as soon as it is known.
 
     Raises:
         OutputError: The output cannot be written; what was finished is kept.
@@ -67,13 +73,18 @@ def predict_each(images: Sequence[InputImage], predictor: Predictor | Crew, plac
     if isinstance(predictor, Predictor) and len(images) == 1:
         # A single image may take as long as a folder, so its tiles are counted.
         with reporting("Predicting tiles") as report:
-            return [_logged(attempt(images[0], work_of(predictor, place), report))]
+            only = _logged(attempt(images[0], work_of(predictor, place), report))
+        if on_finished is not None:
+            on_finished(only)
+        return [only]
     found: dict[int, Finished] = {}
     try:
         with showing(images) as show, closing(_outcomes(images, predictor, place)) as outcomes:
             for position, finished in outcomes:
                 found[position] = _logged(finished)
                 show(position, finished)
+                if on_finished is not None:
+                    on_finished(finished)
     except KeyboardInterrupt as stop:
         failures = sum(finished.row.status == "failed" for finished in found.values())
         stop.add_note(f"{len(found)} of {len(images)} images were finished, {failures} of them failed")

@@ -72,8 +72,10 @@ def main(pipe: Connection, recipe: Recipe, device: str, place: Place | None) -> 
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
         _work_off(pipe, recipe, device, place)
-    except (KeyboardInterrupt, EOFError, BrokenPipeError):
-        return  # there is nobody to tell
+    except (KeyboardInterrupt, EOFError, OSError):
+        pass  # there is nobody to tell
+    finally:
+        signal.signal(STOP, signal.SIG_IGN)
 
 
 def _work_off(pipe: Connection, recipe: Recipe, device: str, place: Place | None) -> None:

@@ -1,20 +1,85 @@
 """Where and how the images are worked through."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 from cyclopts.types import PositiveInt
 
+from flat_bug.errors import UsageError
 
-@Parameter(name="*", group=Group("Run", sort_key=4))
+if TYPE_CHECKING:
+    from flat_bug.prediction_run import InputImage, OutputSettings, Recipe
+
+
+@Parameter(name="*", group=Group("Run", sort_key=9))
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How many images at a time.
+    """Where the images are worked through, and how many at a time.
 
     Attributes:
         jobs: Processes, each with a network of its own on its share of the processors; one by default, or one for each
             device. auto: as many as there are processors and memory for.
+        slurm: Submit to SLURM: a job array, whose tasks predict a share of the images each. Options of sbatch follow:
+            mem=16GB time=01:00:00 --hold; of ours: profile=NAME, environment=DIR, slurm_setup=FILE, max_parallel=N,
+            tasks_per_job=N, retries=N.
+        shards: Tasks on SLURM; by default as many as make some 2000 megapixels each.
+        dry_run: Show what would be submitted, and do nothing.
     """
 
     jobs: Annotated[Literal["auto"] | PositiveInt | None, Parameter(["--jobs", "-j"])] = None
+    slurm: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None
+    shards: PositiveInt | None = None
+    dry_run: bool = False
+
+    def check_is_here(self) -> None:
+        """Check that no option is for SLURM.
+
+        Raises:
+            UsageError: One is.
+        """
+        for name, value in {"--shards": self.shards, "--dry-run": self.dry_run or None}.items():
+            if value is not None:
+                raise UsageError("this is for predictions on SLURM", where=name, mend="Add --slurm, or leave it out.")
+
+    def submit(
+        self,
+        images: "Sequence[InputImage]",
+        recipe: "Recipe",
+        output: Path | None,
+        settings: "OutputSettings",
+        devices: Sequence[str],
+        *,
+        command: Sequence[str],
+        json: bool,
+    ) -> int:
+        """Submit the images to SLURM and return the exit code.
+
+        Raises:
+            UsageError: Nothing is to be written.
+            RunError: There is a run for the output folder already.
+        """
+        from flat_bug.cli.slurm import submit  # noqa: PLC0415 - predictions here need no Slurm
+        from flat_bug.experiments.predict_plan import (  # noqa: PLC0415
+            begin_prediction,
+            check_no_run,
+            plan_prediction,
+            run_folder_of,
+        )
+
+        if output is None:
+            raise UsageError("nothing would be left of it", where="-S --slurm", mend="Name an output folder with -o.")
+        check_no_run(output)
+        made = plan_prediction(
+            images, recipe, output, settings, devices=devices, jobs=self.jobs, shards=self.shards, command=command
+        )
+        return submit(
+            made,
+            run_folder_of(output),
+            self.slurm or (),
+            dry_run=self.dry_run,
+            json=json,
+            prepare=lambda run: begin_prediction(run, images, output),
+        )
