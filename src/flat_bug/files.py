@@ -39,6 +39,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary.parent, ignore_errors=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` that takes its place when the block ends without an error.
+
+    A folder that was at ``path`` before is removed then, with all that is in it.
+
+    Raises:
+        OutputError: The folder cannot be written to or the disk is full.
+    """
+    with atomic_path(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        if path.is_dir():
+            path.rename(temporary.with_name("old"))  # removed with the folder that holds it
+
+
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Have a second name for a file that is only ever replaced and never changed in place, or else a copy."""
     try:

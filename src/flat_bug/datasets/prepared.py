@@ -12,8 +12,8 @@ import shapely
 from flat_bug.datasets.coco import GroundTruthImage
 from flat_bug.datasets.folder import DatasetImage
 from flat_bug.datasets.imagefile import ImageFacts
-from flat_bug.datasets.yolo import label_text
 from flat_bug.errors import DatasetError
+from flat_bug.instances.yolo import label_text
 
 Split = Literal["train", "val"]
 CATEGORY = {"id": 1, "name": "insect", "supercategory": ""}

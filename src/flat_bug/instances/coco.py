@@ -1,19 +1,21 @@
-"""COCO instances of many images in one file, with exact areas, and run-length masks where an outline has holes."""
+"""COCO instances of many images in one file: exact areas, and run-length masks for holes or where they are wanted."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from flat_bug.files import atomic_path
+from flat_bug.instances.categories import Categories
 from flat_bug.instances.coverage import coverage
 from flat_bug.instances.table import Instances
 
 
-def write_coco(path: Path, images: Iterable[tuple[str, Instances]]) -> None:
+def write_coco(path: Path, images: Iterable[tuple[str, Instances]], *, run_lengths: bool = False) -> None:
     """Write the instances of many images as one COCO file, all of it or nothing.
 
     Images and annotations count from 1 in the order given. One image at a time is in memory.
@@ -21,57 +23,75 @@ def write_coco(path: Path, images: Iterable[tuple[str, Instances]]) -> None:
     Args:
         path: The file.
         images: Name and table of each image.
+        run_lengths: Write every outline as a run-length mask, not only those with holes.
 
     Raises:
         OutputError: The folder cannot be written to or the disk is full.
     """
     entries: list[dict[str, Any]] = []
-    names: tuple[str, ...] = ("insect",)
+    categories = Categories()
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write('{"annotations": [')
         written = 0
         for image_id, (file_name, table) in enumerate(images, start=1):
             entries.append(_image_entry(image_id, file_name, table))
-            names = table.class_names
-            for annotation in annotations(table, image_id, first_id=written + 1):
+            found = annotations(table, image_id, written + 1, categories.numbers(table), run_lengths=run_lengths)
+            for annotation in found:
                 # One line each, so that two files can be compared with ordinary tools.
                 stream.write(",\n" if written else "\n")
                 stream.write(_dump(annotation))
                 written += 1
-        categories = [{"id": index, "name": name, "supercategory": ""} for index, name in enumerate(names, start=1)]
-        stream.write(f'\n],\n"images": [{_lines(entries)}],\n"categories": [{_lines(categories)}]}}\n')
+        kinds = [{"id": id_, "name": name, "supercategory": ""} for id_, name in enumerate(categories.names, start=1)]
+        stream.write(f'\n],\n"images": [{_lines(entries)}],\n"categories": [{_lines(kinds)}]}}\n')
 
 
-def annotations(table: Instances, image_id: int, first_id: int = 1) -> list[dict[str, Any]]:
-    """Return the COCO annotations of one image: true areas, ``iscrowd`` 0, the score as ``score`` and as ``conf``."""
+def annotations(
+    table: Instances,
+    image_id: int,
+    first_id: int = 1,
+    classes: npt.NDArray[np.int64] | None = None,
+    *,
+    run_lengths: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Yield the COCO annotations of one image: true areas, ``iscrowd`` 0, the score as ``score`` and as ``conf``.
+
+    Args:
+        table: The instances.
+        image_id: Id of the image.
+        first_id: Id of the first annotation.
+        classes: ``(n,)`` numbers of the categories from 0; by default those of the table.
+        run_lengths: Write every outline as a run-length mask, not only those with holes.
+    """
+    classes = table.classes if classes is None else classes
     boxes = np.concatenate([table.boxes[:, :2], table.boxes[:, 2:] - table.boxes[:, :2]], axis=1)
-    return [
-        {
+    for row, area in enumerate(table.areas.tolist()):
+        yield {
             "id": first_id + row,
             "image_id": image_id,
-            "category_id": int(table.classes[row]) + 1,
+            "category_id": int(classes[row]) + 1,
             "bbox": boxes[row].tolist(),
             "area": area,
             "iscrowd": 0,
-            "segmentation": segmentation(table.polygons[row], table.width, table.height),
+            "segmentation": segmentation(table.polygons[row], table.width, table.height, run_lengths=run_lengths),
             "score": float(table.scores[row]),
             "conf": float(table.scores[row]),
             **({} if table.track_ids is None else {"track_id": int(table.track_ids[row])}),
         }
-        for row, area in enumerate(table.areas.tolist())
-    ]
 
 
-def segmentation(polygon: shapely.Geometry, width: int, height: int) -> list[list[float]] | dict[str, Any]:
+def segmentation(
+    polygon: shapely.Geometry, width: int, height: int, *, run_lengths: bool = False
+) -> list[list[float]] | dict[str, Any]:
     """Return an outline as COCO writes it: a list of rings without holes, a run-length mask with them.
 
     Args:
         polygon: A ``Polygon`` or ``MultiPolygon`` in image pixels.
         width: Image width.
         height: Image height.
+        run_lengths: Return a run-length mask in any case.
     """
     parts = shapely.get_parts(polygon)
-    if shapely.get_num_interior_rings(parts).any():
+    if run_lengths or shapely.get_num_interior_rings(parts).any():
         return _run_lengths(polygon, width, height)
     rings = shapely.get_exterior_ring(parts)
     return [shapely.get_coordinates(ring)[:-1].ravel().tolist() for ring in rings]

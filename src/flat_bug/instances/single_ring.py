@@ -1,4 +1,4 @@
-"""Outlines as YOLO label rows: one ring for each animal, in fractions of the image's sides."""
+"""One ring around all parts of an outline, for formats that have no more than that."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,21 +8,10 @@ from scipy.spatial import cKDTree
 Floats = npt.NDArray[np.float64]
 
 
-def label_text(polygons: npt.NDArray[np.object_], width: int, height: int) -> str:
-    """Return the content of a label file: a line ``0 x y x y …`` for each outline.
-
-    Args:
-        polygons: ``(n,)`` Polygon or MultiPolygon with an area, inside the image.
-        width: Image width in pixels.
-        height: Image height in pixels.
-    """
-    return "".join(_row(single_ring(polygon) / (width, height)) for polygon in polygons)
-
-
 def single_ring(geometry: shapely.Polygon | shapely.MultiPolygon) -> Floats:
     """Return one open ring, ``(k, 2)``, that encloses all parts of an outline.
 
-    YOLO labels have one ring for each instance. Parts are joined, always the nearest next, by bridges of no width
+    Parts are joined, always the nearest next, by bridges of no width
     between their nearest vertices; both sides of a bridge are the same line, so the ring encloses the area of the parts
     and no more. Holes are filled.
     """
@@ -41,8 +30,3 @@ def single_ring(geometry: shapely.Polygon | shapely.MultiPolygon) -> Floats:
         detour = np.concatenate([ring[there:], ring[: there + 1]])
         joined = np.concatenate([joined[: here + 1], detour, joined[here:]])
     return joined
-
-
-def _row(ring: Floats) -> str:
-    # Nine digits keep a thousandth of a pixel in images far larger than any scanner makes.
-    return "0 " + " ".join([f"{value:.9g}" for value in ring.ravel().tolist()]) + "\n"
