@@ -11,7 +11,7 @@ from flat_bug.instances.table import Instances
 
 UNITS = {"px": "px", "px2": "px²", "mm": "mm", "mm2": "mm²"}
 """Last part of a column's name, and the unit that it stands for."""
-TAKEN = ("score", "level", "box_width", "box_height", "area_px2", "area_mm2")
+TAKEN = ("score", "level", "box_width_px", "box_height_px", "area_px2", "area_mm2")
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,14 @@ def columns_of(table: Instances, measurements: Mapping[str, npt.ArrayLike] | Non
             is no number is left out.
     """
     sides = table.boxes[:, 2:] - table.boxes[:, :2]
-    own = {"score": table.scores, **_named("area", table.areas, table.mm_per_px, power=2)}
+    areas = {"area_px2": table.areas}
+    known = {} if table.mm_per_px is None else {"area_mm2": table.areas * table.mm_per_px**2}
     further = {name: values for name, values in (measurements or {}).items() if name not in TAKEN}
     last = {"box_width_px": sides[:, 0], "box_height_px": sides[:, 1], "level": table.levels}
-    columns = [_column(name, values) for name, values in {**own, **further, **last}.items()]
+    # Where the scale is known, pixels are of less interest.
+    order = known | further | areas if known else areas | further
+    columns = [_column(name, values) for name, values in ({"score": table.scores} | order | last).items()]
     return [column for column in columns if column is not None and len(column.values) == len(table)]
-
-
-def _named(
-    name: str, pixels: npt.NDArray[np.float64], mm_per_px: float | None, *, power: int
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Return a measure in pixels, and in millimetres where the scale is known."""
-    mark = "" if power == 1 else str(power)
-    known = {f"{name}_px{mark}": pixels}
-    return known if mm_per_px is None else {f"{name}_mm{mark}": pixels * mm_per_px**power, **known}
 
 
 def _column(name: str, values: npt.ArrayLike) -> Column | None:

@@ -38,8 +38,8 @@ help.addEventListener("click", (event) => event.target === help && help.close())
 window.addEventListener("hashchange", show);
 document.addEventListener("keydown", (event) => {
   if (help.open || event.defaultPrevented || event.target.closest("input:not([type=range], [type=checkbox]), select, textarea")) return;
-  if (event.target.closest(".deep-zoom")) return; // the stage asks for itself
   if (event.key === "?") help.showModal();
+  else if (event.target.closest(".deep-zoom")) return; // the stage asks for itself
   else if (document.body.dataset.view === "image") {
     if (inspector.key(event)) event.preventDefault();
   } else if (event.key === "/") {

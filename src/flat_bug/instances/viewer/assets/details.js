@@ -27,7 +27,8 @@ class Details {
     this.title.textContent = `Animal ${animal}`;
     const named = [["Class", animals.className(animal)]];
     const measured = animals.columns.map((column) => [headingOf(column), formatCell(column, column.values[animal])]);
-    const box = [["Box (px)", Array.from(animals.box(animal), (value) => Math.round(value)).join(", ")]];
+    const [x1, y1, x2, y2] = animals.box(animal);
+    const box = [["x (px)", between(x1, x2)], ["y (px)", between(y1, y2)]];
     const rows = [...(animals.classNames.length > 1 ? named : []), ...measured, ...box];
     this.numbers.replaceChildren(...rows.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
     this.picture.setAttribute("aria-label", `Picture of animal ${animal}`);
@@ -78,6 +79,10 @@ function frameOf(animals, animal) {
     right: Math.max(left + 1, Math.min(animals.width, Math.ceil(x2 + margin))),
     bottom: Math.max(top + 1, Math.min(animals.height, Math.ceil(y2 + margin))),
   };
+}
+
+function between(low, high) {
+  return `${low.toFixed(1)} – ${high.toFixed(1)}`;
 }
 
 function loadedPicture(address) {

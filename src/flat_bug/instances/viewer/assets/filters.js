@@ -70,8 +70,8 @@ class Filters {
 // Colours of Okabe and Ito, which people with any colour vision tell apart.
 const CLASS_COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2", "#ffffff"];
 const PLAIN_COLOUR = "#ffb000";
-// Steps of cividis, which goes from blue to yellow for every eye.
-const SCORE_COLOURS = ["#3b6fd4", "#5b86c9", "#7c9bb4", "#9aab94", "#b9b873", "#d6c751", "#f0d93a", "#fff04d"];
+// From blue to yellow, as bright as its score for every eye, and never as grey as the ground.
+const SCORE_COLOURS = ["#4f7cff", "#8a63f0", "#b94fd6", "#dd4aa8", "#f2607a", "#fb8552", "#fdb02f", "#f8e621"];
 
 function classColour(animals, name) {
   return CLASS_COLOURS[Math.max(0, animals.classNames.indexOf(name)) % CLASS_COLOURS.length];

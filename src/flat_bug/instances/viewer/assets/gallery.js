@@ -54,11 +54,13 @@ class Gallery {
 
 function card(image) {
   const megapixels = (image.width * image.height) / 1e6;
+  // An image of an unusual shape is shown whole; others may lose a little of two sides to fill the frame.
+  const odd = image.width / image.height < 1 || image.width / image.height > 1.8;
   const facts = [`${image.width.toLocaleString("en")} × ${image.height.toLocaleString("en")} px`];
-  if (image.median !== null) facts.push(`half above ${medianText(image)}`);
+  if (image.median !== null) facts.push(`median ${medianText(image)}`);
   return make("li", {},
     make("a", { href: `#/${image.slug}`, title: `${image.title}: ${plural(image.count, "animal", "animals")}, ${formatNumber(megapixels)} megapixels` },
-      make("span", { className: "frame" }, make("img", { src: `images/${image.slug}/${image.thumbnail}`, alt: "", loading: "lazy", decoding: "async" }),
+      make("span", { className: "frame" }, make("img", { src: `images/${image.slug}/${image.thumbnail}`, alt: "", className: odd ? "odd" : "", loading: "lazy", decoding: "async" }),
         make("span", { className: "count" }, image.count.toLocaleString("en"), make("span", { className: "vh" }, image.count === 1 ? " animal" : " animals"))),
       make("span", { className: "name" }, image.title),
       make("span", { className: "facts" }, facts.join(" · "))));

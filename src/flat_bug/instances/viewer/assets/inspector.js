@@ -111,14 +111,17 @@ class Inspector {
     this._paint();
     const shown = this.table.order.length;
     const all = this.animals.count;
-    this.find(".tally").textContent = shown === all ? plural(all, "animal", "animals") : `${shown.toLocaleString("en")} of ${plural(all, "animal", "animals")}`;
+    const text = shown === all ? plural(all, "animal", "animals") : `${shown.toLocaleString("en")} of ${all.toLocaleString("en")}`;
+    this.find(".tally").replaceChildren(text, ...(shown === all ? [] : [make("span", { className: "vh" }, " animals")]));
     this.find(".reset").disabled = !this.filters.narrowed;
     this.find(".nobody").hidden = shown > 0;
   }
 
   _paint() {
     if (!this.animals) return;
-    this.stage.layer.show(this.animals, this.filters.visible, colouring(this.animals, this.find(".colour-by").value));
+    const by = this.find(".colour-by").value;
+    this.find(".ramp").hidden = by !== "score";
+    this.stage.layer.show(this.animals, this.filters.visible, colouring(this.animals, by));
     this.stage.redraw();
   }
 
@@ -163,6 +166,7 @@ class Inspector {
   }
 
   _wire() {
+    this.find(".ramp i").style.background = `linear-gradient(to right, ${SCORE_COLOURS.join(", ")})`;
     const clicks = {
       ".image-before": () => this.turn(-1),
       ".image-after": () => this.turn(1),

@@ -1,30 +1,56 @@
 "use strict";
 // Outlines over the image, drawn anew for each frame from the points that the zoom shows.
 
-const SMALLEST_SHAPE = 3; // of the screen's pixels; what is smaller is a dot
-const ROUGHNESS = 0.3; // of the screen's pixels, by which an outline may be off
-const POINTS_WITH_HALO = 60000; // more points than this are drawn without a halo, to stay fluent
+const SMALLEST_SHAPE = 6; // of the screen's pixels; what is smaller is a dot
+const ROUGHNESS = 0.4; // of the screen's pixels, by which an outline may be off
+const SHAPES_WITH_HALO = 5000; // more shapes than this are drawn without a halo
+const SHAPES_IN_MOTION = 800; // more shapes than this are not drawn anew for each frame while the image moves
+const SHAPES_IN_A_PATH = 24;
+const CELLS = 64; // along each side of the image, by which animals are brought into an order of neighbours
 
-/** Outlines with the points left out that a zoom cannot show. */
+/** Outlines without the points that a zoom cannot show: no line is off by more than the tolerance, in image pixels. */
 class Simplified {
   constructor(animals, tolerance) {
     const { points, pointStarts } = animals;
     const kept = new Float64Array(points.length);
+    const marks = new Uint8Array(points.length / 2);
     this.pointStarts = new Int32Array(pointStarts.length);
     let count = 0;
     for (let ring = 0; ring + 1 < pointStarts.length; ring++) {
       const [first, end] = [pointStarts[ring], pointStarts[ring + 1]];
-      let [lastX, lastY] = [Infinity, Infinity];
+      markCorners(points, first, end - 1, tolerance * tolerance, marks);
       for (let point = first; point < end; point++) {
-        const [x, y] = [points[2 * point], points[2 * point + 1]];
-        if (Math.abs(x - lastX) < tolerance && Math.abs(y - lastY) < tolerance) continue;
-        kept[2 * count] = lastX = x;
-        kept[2 * count + 1] = lastY = y;
+        if (!marks[point]) continue;
+        kept[2 * count] = points[2 * point];
+        kept[2 * count + 1] = points[2 * point + 1];
         count++;
       }
       this.pointStarts[ring + 1] = count;
     }
     this.points = kept.slice(0, 2 * count);
+  }
+}
+
+/** Mark the points of a line that are kept, as Douglas and Peucker choose them; `limit` is the squared tolerance. */
+function markCorners(points, first, last, limit, marks) {
+  marks[first] = marks[last] = 1;
+  const open = [first, last];
+  while (open.length) {
+    const [to, from] = [open.pop(), open.pop()];
+    const [x, y] = [points[2 * from], points[2 * from + 1]];
+    const [dx, dy] = [points[2 * to] - x, points[2 * to + 1] - y];
+    const length = dx * dx + dy * dy;
+    let [farthest, most] = [-1, limit];
+    for (let point = from + 1; point < to; point++) {
+      const [px, py] = [points[2 * point] - x, points[2 * point + 1] - y];
+      const along = length ? Math.min(1, Math.max(0, (px * dx + py * dy) / length)) : 0;
+      const [offX, offY] = [px - along * dx, py - along * dy];
+      const off = offX * offX + offY * offY;
+      if (off > most) [farthest, most] = [point, off];
+    }
+    if (farthest < 0) continue;
+    marks[farthest] = 1;
+    open.push(from, farthest, farthest, to);
   }
 }
 
@@ -45,13 +71,25 @@ class OutlineLayer {
 
   /** Show other animals; `visible` has a 1 for each that is drawn, `colours` a colour for each. */
   show(animals, visible, colours) {
-    if (animals !== this.animals) this._levels = new Map();
+    if (animals !== this.animals) {
+      this._levels = new Map();
+      this._neighbours = orderOfNeighbours(animals);
+    }
     Object.assign(this, { animals, visible, colours });
+  }
+
+  /** Move what is drawn to where it belongs now, for as long as the image moves, and return whether that will do. */
+  drift(view) {
+    if (!this.view || !view || this.drawn < SHAPES_IN_MOTION) return false;
+    const by = view.scale / this.view.scale;
+    this.canvas.style.transform = `matrix(${by}, 0, 0, ${by}, ${view.x - this.view.x * by}, ${view.y - this.view.y * by})`;
+    return true;
   }
 
   /** Draw what lies in the window: `view` says by `scale`, `x` and `y` where image pixels lie on the screen. */
   draw(view) {
     const { canvas, context } = this;
+    canvas.style.transform = "";
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -97,30 +135,31 @@ class OutlineLayer {
   _drawAll() {
     const groups = this._inWindow();
     const outlines = this._level();
-    const points = [...groups.values()].flat().length && this._pointsOf(groups, outlines);
-    this.context.lineJoin = "round";
-    if (points < POINTS_WITH_HALO) {
-      for (const shapes of groups.values()) this._stroke(shapes, outlines, "rgb(0 0 0 / .5)", 3.4);
-    }
-    for (const [colour, shapes] of groups) this._stroke(shapes, outlines, colour, points < POINTS_WITH_HALO ? 1.8 : 1.2);
+    this.context.lineJoin = "bevel"; // at this width nobody sees the joins, and round ones take long
+    const withHalo = this.drawn < SHAPES_WITH_HALO;
+    if (withHalo) for (const shapes of groups.values()) this._stroke(shapes, outlines, "rgb(0 0 0 / .5)", 3.4);
+    for (const [colour, shapes] of groups) this._stroke(shapes, outlines, colour, withHalo ? 1.8 : 1.2);
   }
 
   /** Return the animals in the window by colour; those too small for a shape are drawn as dots at once. */
   _inWindow() {
-    const { boxes, count } = this.animals;
+    const { boxes } = this.animals;
     const { scale, x, y } = this.view;
     const [left, top] = [-x / scale, -y / scale];
     const [right, bottom] = [left + this.canvas.clientWidth / scale, top + this.canvas.clientHeight / scale];
     const smallest = SMALLEST_SHAPE / scale;
     const groups = new Map();
-    for (let animal = 0; animal < count; animal++) {
+    this.drawn = 0;
+    for (const animal of this._neighbours) {
       const at = 4 * animal;
       if (!this.visible[animal] || boxes[at] > right || boxes[at + 1] > bottom || boxes[at + 2] < left || boxes[at + 3] < top) continue;
       const colour = this.colours(animal);
-      if (boxes[at + 2] - boxes[at] < smallest && boxes[at + 3] - boxes[at + 1] < smallest) {
+      this.drawn++;
+      const [width, height] = [boxes[at + 2] - boxes[at], boxes[at + 3] - boxes[at + 1]];
+      if (width < smallest && height < smallest) {
+        const [wide, high] = [Math.max(2, Math.round(width * scale)), Math.max(2, Math.round(height * scale))];
         this.context.fillStyle = colour;
-        const [middleX, middleY] = [(boxes[at] + boxes[at + 2]) / 2, (boxes[at + 1] + boxes[at + 3]) / 2];
-        this.context.fillRect(middleX * scale + x - 1.5, middleY * scale + y - 1.5, 3, 3);
+        this.context.fillRect(Math.round((boxes[at] + width / 2) * scale + x - wide / 2), Math.round((boxes[at + 1] + height / 2) * scale + y - high / 2), wide, high);
       } else if (groups.has(colour)) groups.get(colour).push(animal);
       else groups.set(colour, [animal]);
     }
@@ -134,22 +173,14 @@ class OutlineLayer {
     return this._levels.get(level);
   }
 
-  _pointsOf(groups, outlines) {
-    const { ringStarts } = this.animals;
-    let points = 0;
-    for (const shapes of groups.values()) {
-      for (const animal of shapes) points += outlines.pointStarts[ringStarts[animal + 1]] - outlines.pointStarts[ringStarts[animal]];
-    }
-    return points;
-  }
-
   _stroke(shapes, outlines, colour, width) {
     this.context.strokeStyle = colour;
     this.context.lineWidth = width;
-    // One long path is slower to draw than some short ones.
-    for (let first = 0; first < shapes.length; first += 200) {
+    // A few neighbours at a time: a path that reaches across the whole window takes much longer to draw.
+    for (let first = 0; first < shapes.length; first += SHAPES_IN_A_PATH) {
       this.context.beginPath();
-      for (const animal of shapes.slice(first, first + 200)) this._trace(animal, outlines);
+      const end = Math.min(shapes.length, first + SHAPES_IN_A_PATH);
+      for (let index = first; index < end; index++) this._trace(shapes[index], outlines);
       this.context.stroke();
     }
   }
@@ -178,10 +209,10 @@ class OutlineLayer {
     context.fillStyle = isSelected ? "rgb(255 255 255 / .12)" : "rgb(255 255 255 / .22)";
     context.fill("evenodd");
     context.strokeStyle = "rgb(0 0 0 / .75)";
-    context.lineWidth = isSelected ? 6 : 4.6;
+    context.lineWidth = isSelected ? 5 : 4.2;
     context.stroke();
     context.strokeStyle = "#fff";
-    context.lineWidth = isSelected ? 3.2 : 2.2;
+    context.lineWidth = isSelected ? 2.6 : 2;
     context.stroke();
     if (isSelected) this._frame(animal);
   }
@@ -198,4 +229,16 @@ class OutlineLayer {
       this.context.strokeRect(left, top, width, height);
     }
   }
+}
+
+/** Return the animals in an order in which those that follow each other lie near each other. */
+function orderOfNeighbours(animals) {
+  const { boxes, count, width, height } = animals;
+  const cells = new Int32Array(count);
+  for (let animal = 0; animal < count; animal++) {
+    const column = Math.floor(((boxes[4 * animal] + boxes[4 * animal + 2]) / 2 / width) * CELLS);
+    const row = Math.floor(((boxes[4 * animal + 1] + boxes[4 * animal + 3]) / 2 / height) * CELLS);
+    cells[animal] = row * CELLS + column;
+  }
+  return Uint32Array.from(cells.keys()).sort((a, b) => cells[a] - cells[b] || a - b);
 }

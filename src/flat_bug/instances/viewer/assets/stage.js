@@ -16,8 +16,7 @@ class Stage {
       drawer: "canvas", // WebGL may not use pictures from a disk
       showNavigationControl: false,
       showNavigator: true,
-      navigatorPosition: "TOP_RIGHT",
-      navigatorSizeRatio: 0.16,
+      navigatorId: "navigator",
       navigatorAutoFade: false,
       animationTime: STILL.matches ? 0 : 0.45,
       springStiffness: 9,
@@ -31,8 +30,10 @@ class Stage {
       imageLoaderLimit: 8,
       timeout: 60000,
     });
+    this.drawnAt = 0;
     this.redraw = oncePerFrame(() => this._draw());
-    for (const event of ["update-viewport", "resize", "open"]) this.viewer.addHandler(event, () => this._draw());
+    this.viewer.addHandler("update-viewport", () => this._follow());
+    for (const event of ["animation-finish", "resize", "open"]) this.viewer.addHandler(event, () => this._draw());
     this.viewer.addHandler("canvas-click", (event) => this._click(event));
     this.viewer.addHandler("canvas-key", (event) => {
       // Ours come first; of the viewer's own those that turn or mirror the image are of no use here.
@@ -49,7 +50,11 @@ class Stage {
     this.layer.selected = this.layer.hovered = -1;
     this.animals = animals;
     const { tiles, width, height, slug } = animals;
-    this.viewer.addOnceHandler("open", start);
+    this.host.querySelector("#navigator").style.aspectRatio = Math.min(3, Math.max(0.5, width / height));
+    this.viewer.addOnceHandler("open", () => {
+      this.viewer.navigator.updateSize();
+      start();
+    });
     this.viewer.open({
       width,
       height,
@@ -103,10 +108,21 @@ class Stage {
     viewport.applyConstraints();
   }
 
+  /** Keep the outlines on the image: many of them are moved as they are while it moves, and drawn anew twice a second. */
+  _follow() {
+    const now = performance.now();
+    if (this.viewer.isAnimating() && now - this.drawnAt < 500 && this.layer.drift(this.view())) return;
+    this._draw();
+  }
+
   _draw() {
+    this.drawnAt = performance.now();
     const view = this.view();
     this.layer.draw(view);
-    if (view) this._drawScaleBar(view.scale);
+    if (!view) return;
+    this._drawScaleBar(view.scale);
+    const { viewport } = this.viewer;
+    this.host.classList.toggle("whole", viewport.getZoom(true) <= viewport.getHomeZoom() * 1.05);
   }
 
   _drawScaleBar(scale) {
