@@ -7,12 +7,12 @@ import shapely
 from tests.collections_of_images import HEIGHT, RING, SQUARE, TWO_PARTS, WIDTH, three_images
 from tests.interop import DATUMARO, FIFTYONE, GEO, LABEL_STUDIO, run_with
 
-from flat_bug.instances.formats import FORMATS, write_format
+from flat_bug.instances.formats import FORMATS, write_formats
 
 
 def written(name: str, tmp_path: Path) -> Path:
     """Write three images in a format and return its folder; the images are in ``images`` beside it."""
-    return write_format(FORMATS[name], tmp_path / "out", three_images(tmp_path / "images"))
+    return write_formats([FORMATS[name]], tmp_path / "out", three_images(tmp_path / "images"))[name]
 
 
 READ_GEOJSON = """

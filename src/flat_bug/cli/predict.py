@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flat_bug.cli._support import print_json, print_lines, print_table
 from flat_bug.cli.interrupts import tidied_up
+from flat_bug.cli.predict_options.formats import FormatChoice
 from flat_bug.cli.predict_options.images import ImageOptions
 from flat_bug.cli.predict_options.model import ModelOptions
 from flat_bug.cli.predict_options.results import ResultOptions
@@ -25,6 +26,7 @@ def predict(
     chosen: ImageOptions,
     model: ModelOptions | None = None,
     results: ResultOptions | None = None,
+    others: FormatChoice | None = None,
     run: RunOptions | None = None,
 ) -> int:
     """Find and outline every arthropod in images of any size.
@@ -39,7 +41,7 @@ def predict(
     if results.verbose:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("flat_bug").setLevel(logging.INFO)
-    output, wanted, settings, devices = results.folder(), results.settings(), model.settings(), model.devices()
+    output, wanted, settings, devices = results.folder(), results.settings(others), model.settings(), model.devices()
 
     # Imported here, because onnxruntime and libvips take longer to load than `fb predict --help` should.
     from flat_bug.prediction_run import Recipe, devices_of_jobs, predict_images, predictor_of  # noqa: PLC0415
@@ -93,7 +95,7 @@ def _print_report(run: "PredictionRun", output: Path | None) -> None:
     print_table(pl.DataFrame([run.totals()]))
     if output is not None:
         print(f"Results: {output}")
-        for path in (run.summary_file, run.coco):
+        for path in (run.summary_file, *run.formats.values()):
             if path is not None:
                 print(f"         {path}")
 
@@ -102,6 +104,7 @@ def _as_mapping(run: "PredictionRun", output: Path | None) -> dict[str, object]:
     return {
         "output": None if output is None else str(output),
         "coco": None if run.coco is None else str(run.coco),
+        "formats": {name: str(path) for name, path in run.formats.items()},
         "summary": None if run.summary_file is None else str(run.summary_file),
         "totals": run.totals(),
         "images": run.summary.to_dicts(),

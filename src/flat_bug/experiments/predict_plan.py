@@ -18,9 +18,8 @@ from flat_bug.experiments.predict_shard import write_images
 from flat_bug.experiments.predict_task import CALL, PredictImages
 from flat_bug.experiments.record import current_versions
 from flat_bug.experiments.run_folder import INNER_NAME, PLAN_NAME, RunFolder
-from flat_bug.files import remove
 from flat_bug.prediction_run import InputImage, OutputSettings, Recipe
-from flat_bug.prediction_run.inputs import COCO_NAME, SUMMARY_NAME
+from flat_bug.prediction_run.compiled import clear_compiled
 from flat_bug.prediction_run.pace import megapixels_of
 from flat_bug.progress import track
 from flat_bug.segmenters.base import card_path
@@ -127,14 +126,14 @@ def shares_of(megapixels: Sequence[float], count: int | None = None) -> list[ran
     return [range(int(start), int(end)) for start, end in zip(starts, ends, strict=True) if start < end]
 
 
-def begin_prediction(run: RunFolder, images: Sequence[InputImage], output: Path) -> None:
+def begin_prediction(run: RunFolder, images: Sequence[InputImage], output: Path, formats: Sequence[str] = ()) -> None:
     """Write what the tasks of a new run read, and remove what describes a former one.
 
     Raises:
-        OutputError: The folders cannot be written.
+        OutputError: The folders cannot be written, or one of a format holds somebody's work.
     """
     write_images(run.path / IMAGES_NAME, list(images))
-    remove([output / COCO_NAME, output / SUMMARY_NAME])
+    clear_compiled(output, formats)
 
 
 def _sizes(images: Sequence[InputImage]) -> list[float]:

@@ -1,7 +1,8 @@
 """COCO instances of many images in one file: exact areas, and run-length masks for holes or where they are wanted."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,33 @@ def write_coco(path: Path, images: Iterable[tuple[str, Instances]], *, run_lengt
     Raises:
         OutputError: The folder cannot be written to or the disk is full.
     """
+    with open_coco(path, run_lengths=run_lengths) as add:
+        for file_name, table in images:
+            add(file_name, table)
+
+
+@contextmanager
+def open_coco(path: Path, *, run_lengths: bool = False) -> Iterator[Callable[[str, Instances], None]]:
+    """Give a function that adds an image, by its name and table, to a COCO file; see ``write_coco``.
+
+    The file is there when the block ends without an error.
+    """
     entries: list[dict[str, Any]] = []
-    categories = Categories()
+    categories, written = Categories(), 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-        stream.write('{"annotations": [')
-        written = 0
-        for image_id, (file_name, table) in enumerate(images, start=1):
-            entries.append(_image_entry(image_id, file_name, table))
-            found = annotations(table, image_id, written + 1, categories.numbers(table), run_lengths=run_lengths)
-            for annotation in found:
+
+        def add(file_name: str, table: Instances) -> None:
+            nonlocal written
+            entries.append(_image_entry(len(entries) + 1, file_name, table))
+            numbers = categories.numbers(table)
+            for annotation in annotations(table, len(entries), written + 1, numbers, run_lengths=run_lengths):
                 # One line each, so that two files can be compared with ordinary tools.
                 stream.write(",\n" if written else "\n")
                 stream.write(_dump(annotation))
                 written += 1
+
+        stream.write('{"annotations": [')
+        yield add
         kinds = [{"id": id_, "name": name, "supercategory": ""} for id_, name in enumerate(categories.names, start=1)]
         stream.write(f'\n],\n"images": [{_lines(entries)}],\n"categories": [{_lines(kinds)}]}}\n')
 

@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,31 +14,36 @@ import shapely
 from flat_bug.files import printable
 from flat_bug.instances.categories import Categories
 from flat_bug.instances.coverage import alpha
-from flat_bug.instances.image_result import ImageResult
+from flat_bug.instances.image_result import Add, ImageResult
 from flat_bug.instances.table import Instances
 
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that no XML file can hold, not even as an escape."""
 
 
-def write_cvat(path: Path, images: Iterable[ImageResult]) -> None:
-    """Write the instances of many images as CVAT's XML; one image at a time is in memory.
+@contextmanager
+def open_cvat(path: Path) -> Iterator[Add]:
+    """Give a function that adds an image to CVAT's XML.
 
     Parts of one animal are polygons of one group. An outline with holes becomes a mask of the pixels that are at
     least half covered, as polygons have no holes there.
 
     Args:
-        path: The file, in a new folder that is moved into place as a whole.
-        images: All images.
+        path: The file, in a new folder that is moved into place as a whole when the block ends without an error.
     """
     categories, body = Categories(), path.with_name("images.part")
     count = groups = 0
     with body.open("w", encoding="utf-8") as stream:
-        for count, image in enumerate(images, start=1):
+
+        def add(image: ImageResult) -> None:
+            nonlocal count, groups
             element = _image(image, categories, groups)
-            element.set("id", str(count - 1))
+            element.set("id", str(count))
+            count += 1
             groups = max([groups, *(int(shape.get("group_id", 0)) for shape in element)])
             stream.write(_lines(element))
+
+        yield add
     with path.open("w", encoding="utf-8") as stream:
         # Labels stand at the top, and are known when all images were seen.
         stream.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n')

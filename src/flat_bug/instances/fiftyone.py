@@ -1,18 +1,26 @@
 """A dataset that FiftyOne loads: links to the images beside a COCO file that names them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from flat_bug.instances.coco import write_coco
-from flat_bug.instances.image_result import ImageResult, link_images
+from flat_bug.instances.coco import open_coco
+from flat_bug.instances.image_result import Add, ImageResult, link_image
 
 
-def write_fiftyone(folder: Path, images: Iterable[ImageResult]) -> None:
-    """Write a dataset of FiftyOne's kind ``COCODetectionDataset``; one image at a time is in memory.
+@contextmanager
+def open_fiftyone(folder: Path) -> Iterator[Add]:
+    """Give a function that adds an image to a dataset of FiftyOne's kind ``COCODetectionDataset``.
 
     Args:
-        folder: A new folder that is moved into place as a whole.
-        images: All images.
+        folder: A new folder that is moved into place as a whole when the block ends without an error.
     """
-    linked = link_images(folder / "data", images)
-    write_coco(folder / "labels.json", ((image.link_name, image.table) for image in linked))
+    images = folder / "data"
+    images.mkdir()
+    with open_coco(folder / "labels.json") as add_to_coco:
+
+        def add(image: ImageResult) -> None:
+            link_image(images, image)
+            add_to_coco(image.link_name, image.table)
+
+        yield add

@@ -1,6 +1,6 @@
 """One image among many, as the writers of formats take it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,14 +36,15 @@ class ImageResult:
         return self.stem + printable(PurePosixPath(self.file_name).suffix)
 
 
-def link_images(folder: Path, images: Iterable[ImageResult]) -> Iterator[ImageResult]:
-    """Yield the images, and make a link to each in a folder: copies of large scans would fill a disk.
+Add = Callable[[ImageResult], None]
+"""Writes one image to what holds many."""
 
-    The place of an image is empty where nobody knows the image, or where there are no links, as on Windows for most.
+
+def link_image(folder: Path, image: ImageResult) -> None:
+    """Make a link to an image in a folder: copies of large scans would fill a disk.
+
+    Its place is empty where nobody knows the image, or where there are no links, as on Windows for most.
     """
-    folder.mkdir(parents=True)
-    for image in images:
-        if image.path is not None:
-            with suppress(OSError):
-                (folder / image.link_name).symlink_to(image.path.absolute())
-        yield image
+    if image.path is not None:
+        with suppress(OSError):
+            (folder / image.link_name).symlink_to(image.path.absolute())

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -13,31 +14,36 @@ import shapely
 
 from flat_bug.files import printable
 from flat_bug.instances.categories import Categories
-from flat_bug.instances.image_result import ImageResult
+from flat_bug.instances.image_result import Add, ImageResult
 from flat_bug.instances.table import Instances
 
 LOCAL_FILES = "/data/local-files/?d="
 """Where Label Studio serves what lies in its document root."""
 
 
-def write_labelstudio(folder: Path, images: Iterable[ImageResult], image_url: str | None = None) -> None:
-    """Write tasks with predictions, and the labelling interface that they fit; one image at a time is in memory.
+@contextmanager
+def open_labelstudio(folder: Path, image_url: str | None = None) -> Iterator[Add]:
+    """Give a function that adds an image to tasks with predictions, which a labelling interface comes with.
 
     Each part of an outline is a polygon without holes; those of one animal are related to its first part.
 
     Args:
-        folder: A new folder that is moved into place as a whole.
-        images: All images.
+        folder: A new folder that is moved into place as a whole when the block ends without an error.
         image_url: What stands before the name of an image in the address that Label Studio loads it from; by default
             where it serves the folder of the images if that lies in its document root.
     """
-    categories = Categories()
+    categories, separator = Categories(), "\n"
     with (folder / "tasks.json").open("w", encoding="utf-8") as stream:
-        stream.write("[")
-        for number, image in enumerate(images):
+
+        def add(image: ImageResult) -> None:
+            nonlocal separator
             categories.numbers(image.table)
             task = json.dumps(_task(image, image_url), ensure_ascii=False, allow_nan=False)
-            stream.write((",\n" if number else "\n") + printable(task))
+            stream.write(separator + printable(task))
+            separator = ",\n"
+
+        stream.write("[")
+        yield add
         stream.write("\n]\n")
     (folder / "interface.xml").write_text(_interface(categories.names), encoding="utf-8")
 

@@ -1,7 +1,8 @@
 """A dataset of YOLO labels for segmentation, as ultralytics trains on it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +11,31 @@ import shapely
 
 from flat_bug.files import printable
 from flat_bug.instances.categories import Categories
-from flat_bug.instances.image_result import ImageResult, link_images
+from flat_bug.instances.image_result import Add, ImageResult, link_image
 from flat_bug.instances.single_ring import single_ring
 
 
-def write_yolo(folder: Path, images: Iterable[ImageResult]) -> None:
-    """Write a label file for each image, links to the images, and ``data.yaml``; one image at a time is in memory.
+@contextmanager
+def open_yolo(folder: Path) -> Iterator[Add]:
+    """Give a function that adds an image to a dataset: its label file, and a link to it.
 
     Args:
-        folder: A new folder that is moved into place as a whole.
-        images: All images.
+        folder: A new folder that is moved into place as a whole when the block ends without an error.
     """
-    categories, labels = Categories(), folder / "labels"
+    categories, images, labels = Categories(), folder / "images", folder / "labels"
+    images.mkdir()
     labels.mkdir()
-    for image in link_images(folder / "images", images):
+
+    def add(image: ImageResult) -> None:
         table = image.table
+        link_image(images, image)
         polygons = _inside(table.polygons, table.width, table.height)
         # What lies outside the image has no label.
         seen = shapely.area(polygons) > 0
         text = label_text(polygons[seen], table.width, table.height, categories.numbers(table)[seen])
         (labels / f"{image.stem}.txt").write_text(text, encoding="utf-8")
+
+    yield add
     # A JSON text is a YAML text, and any name is one without further quoting.
     names = "".join(f"  {number}: {json.dumps(printable(name))}\n" for number, name in enumerate(categories.names))
     (folder / "data.yaml").write_text(f"train: images\nval: images\nnames:\n{names}", encoding="utf-8")

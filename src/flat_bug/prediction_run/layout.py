@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from flat_bug.config import Settings
+from flat_bug.instances.formats import FORMATS, FormatOptions
 
 SEPARATOR = "_UUID_"
 IDENTIFIER = re.compile(r"[^/\\:\x00-\x1f]{1,60}")
@@ -21,6 +22,9 @@ class OutputSettings(Settings):
     overviews: bool = Field(True, description="A picture of the image with its instances drawn in.")
     metadata: bool = Field(True, description="The JSON of the image.")
     coco: bool = Field(True, description="One COCO file of all images.")
+    formats: tuple[str, ...] = Field((), description="Formats of all images that other programs read.")
+    coco_rle: bool = Field(False, description="Run-length masks in the COCO file for all outlines.")
+    image_url: str | None = Field(None, description="What stands before the name of an image in Label Studio's tasks.")
     long_format: bool = Field(False, description="Three shared folders instead of a folder for each image.")
     fast: bool = Field(False, description="Smaller overviews.")
     identifier: str | None = Field(None, description="Last part of the file names; by default made from the content.")
@@ -31,6 +35,24 @@ class OutputSettings(Settings):
         if value is not None and (not IDENTIFIER.fullmatch(value) or SEPARATOR in value):
             raise ValueError(f"1 to 60 characters that a file name may have, without {SEPARATOR}")
         return value
+
+    @field_validator("formats")
+    @classmethod
+    def _are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in value if name not in FORMATS]
+        if unknown:
+            raise ValueError(f"unknown format {unknown[0]!r}; known: {', '.join(FORMATS)}")
+        return value
+
+    @property
+    def all_formats(self) -> tuple[str, ...]:
+        """The formats of all images that are written, each once."""
+        return tuple(dict.fromkeys([*(["coco"] if self.coco else []), *self.formats]))
+
+    @property
+    def format_options(self) -> FormatOptions:
+        """What is chosen about formats."""
+        return FormatOptions(self.coco_rle, self.image_url)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +53,7 @@ class ResultsWriter:
             predictor: The model and its settings.
             layout: Where results lie.
             settings: What is written.
-            scratch: Folder for what the COCO file needs of images whose JSON is not wanted.
+            scratch: Folder for what the files of all images need of those whose JSON is not wanted.
         """
         self._predictor = predictor
         self._layout = layout
@@ -138,16 +137,10 @@ class ResultsWriter:
         complete = not (rows or wants_picture or wants_metadata)
         if metadata in present or wants_metadata:
             return metadata, complete
-        if not self._settings.coco:
+        if not self._settings.all_formats:
             return None, complete
         write_metadata(self._scratch / f"{name}.json", found)
         return self._scratch / f"{name}.json", complete
-
-
-def read_tables(written: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Instances]]:
-    """Yield the name and the table of each image, in order, from the JSON that holds it; one at a time in memory."""
-    for file_name, metadata in written:
-        yield file_name, read_metadata(metadata).instances
 
 
 def identifier_of(provenance: Provenance) -> str:

@@ -7,17 +7,16 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from flat_bug.files import cannot_write, remove, write_text
-from flat_bug.instances.coco import write_coco
+from flat_bug.files import cannot_write, write_text
 from flat_bug.predict import Predictor
+from flat_bug.prediction_run.compiled import clear_compiled, write_compiled
 from flat_bug.prediction_run.crew import Crew
-from flat_bug.prediction_run.inputs import COCO_NAME, SUMMARY_NAME, InputImage
+from flat_bug.prediction_run.inputs import SUMMARY_NAME, InputImage
 from flat_bug.prediction_run.layout import OutputSettings
 from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
 from flat_bug.prediction_run.pace import showing
-from flat_bug.prediction_run.results import read_tables
 from flat_bug.prediction_run.summary import PredictionRun, summary_of
-from flat_bug.progress import reporting, track
+from flat_bug.progress import reporting
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +45,7 @@ def predict_images(
     if output is None:
         return PredictionRun(tuple(finished.row for finished in predict_each(images, predictor, None)))
     with _scratch_folder(output) as scratch:
-        # They describe a former command; if this one is interrupted, nobody must take them for its results.
-        remove([output / COCO_NAME, output / SUMMARY_NAME])
+        clear_compiled(output, settings.formats)
         finished = predict_each(images, predictor, Place(output, settings, scratch))
         return compile_results(images, finished, output, settings)
 
@@ -118,14 +116,11 @@ def compile_results(
     Raises:
         OutputError: The output cannot be written.
     """
-    coco, summary_file = output / COCO_NAME, output / SUMMARY_NAME
-    rows = tuple(each.row for each in finished)
-    if settings.coco:
-        pairs = zip(images, finished, strict=True)
-        found = [(image.file_name, each.metadata) for image, each in pairs if each.metadata is not None]
-        write_coco(coco, track(read_tables(found), "Compiling", len(found)))
+    rows, summary_file = tuple(each.row for each in finished), output / SUMMARY_NAME
+    pairs = zip(images, finished, strict=True)
+    written = write_compiled([(image, each.metadata) for image, each in pairs if each.metadata], output, settings)
     write_text(summary_file, summary_of(rows).write_csv())
-    return PredictionRun(rows, coco if settings.coco else None, summary_file)
+    return PredictionRun(rows, written.get("coco"), summary_file, written)
 
 
 def _logged(finished: Finished) -> Finished:

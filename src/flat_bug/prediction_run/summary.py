@@ -1,7 +1,7 @@
 """What became of each image, as rows and as sums."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,11 +53,13 @@ class PredictionRun:
         rows: One per image, in order.
         coco: The COCO file of all images that did not fail, if it was written.
         summary_file: ``summary`` as CSV, if it was written.
+        formats: Where all images that did not fail are, by the name of the format.
     """
 
     rows: tuple[ImageRow, ...]
     coco: Path | None = None
     summary_file: Path | None = None
+    formats: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def summary(self) -> pl.DataFrame:

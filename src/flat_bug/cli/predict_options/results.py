@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from flat_bug.cli.predict_options.formats import FormatChoice
 from flat_bug.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,13 +52,17 @@ class ResultOptions:
             raise UsageError("there is no output folder", mend="Name one with -o, or write nothing with -S.")
         return None if self.no_save else self.output
 
-    def settings(self) -> "OutputSettings":
-        """Return what is written."""
+    def settings(self, formats: FormatChoice | None = None) -> "OutputSettings":
+        """Return what is written, for other programs too."""
         from flat_bug.prediction_run import OutputSettings  # noqa: PLC0415  # loads libvips
 
         if self.only_overviews and self.no_overviews:
             raise UsageError("--only-overviews and --no-overviews leave nothing to write", mend="Give one of them.")
+        others = (formats or FormatChoice()).chosen()
+        if "coco" in others["formats"] and (self.no_compiled_coco or self.only_overviews):
+            raise UsageError("--formats asks for coco, and another option leaves it out", mend="Give one of them.")
         chosen = {
+            **others,
             "crops": not (self.no_crops or self.only_overviews),
             "overviews": not self.no_overviews,
             "metadata": not (self.no_metadata or self.only_overviews),

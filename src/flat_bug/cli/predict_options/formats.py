@@ -1,0 +1,51 @@
+"""In which formats all images are written for other programs."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cyclopts import Group, Parameter
+
+from flat_bug.errors import UsageError
+
+
+@Parameter(name="*", group=Group("Other programs", sort_key=4))
+@dataclass(frozen=True, kw_only=True)
+class FormatChoice:
+    """What other programs get.
+
+    Attributes:
+        formats: Folders that other programs read: geojson (QuPath), cvat, labelstudio, yolo (ultralytics), fiftyone;
+            several with commas.
+        coco_rle: Write all outlines of the COCO file as run-length masks, not only those with holes.
+        image_url: What stands before the names of images in Label Studio's tasks, if they are on a server.
+    """
+
+    formats: list[str] = field(default_factory=list)
+    coco_rle: bool = False
+    image_url: str | None = None
+
+    def chosen(self) -> dict[str, Any]:
+        """Return what is chosen, by the names of settings."""
+        return {"formats": format_names(self.formats), "coco_rle": self.coco_rle, "image_url": self.image_url}
+
+
+def format_names(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the formats that are named, one or several with commas in each word, each once.
+
+    Raises:
+        UsageError: There is no such format.
+    """
+    names = [name.strip().lower() for word in words for name in word.split(",") if name.strip()]
+    if not names:
+        return ()
+    from flat_bug.instances.formats import FORMATS  # noqa: PLC0415 - loads shapely
+
+    for name in names:
+        if name not in FORMATS:
+            nearest = difflib.get_close_matches(name, FORMATS, n=1)
+            hint = f"did you mean {nearest[0]}? " if nearest else ""
+            listed = ", ".join(f"{kind.name} ({kind.used_with})" for kind in FORMATS.values())
+            raise UsageError(f"there is no format {name!r}", where="--formats", mend=f"{hint}Known: {listed}.")
+    return tuple(dict.fromkeys(names))
