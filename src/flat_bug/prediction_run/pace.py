@@ -21,6 +21,7 @@ Report = Callable[[int, Finished], None]
 def showing(images: Sequence[InputImage]) -> Iterator[Report]:
     """Show how far the images are; yield what is to be told of each that is finished."""
     with pacing("Predicting", "Mpx") as show, _Sizes(images) as sizes:
+        show(sizes.now())
         yield lambda position, finished: show(sizes.after(position, finished))
 
 
@@ -56,15 +57,11 @@ class _Sizes:
 
     def after(self, position: int, finished: Finished) -> Pace:
         """Return how far the work is after one more image."""
-        row = finished.row
-        self._is_done[position] = True
-        self._megapixels[position] = row.megapixels or 0.0
-        self._failed += row.status == "failed"
-        if row.status == "done":
-            self._worked += row.megapixels or 0.0
-            self._read_others()
-        elif not self._worked:
-            self._began = time.monotonic()  # what was found done took no time worth counting
+        self._note(position, finished)
+        return self.now()
+
+    def now(self) -> Pace:
+        """Return how far the work is."""
         open_ones = self._megapixels[~self._is_done]
         known = self._megapixels[np.isfinite(self._megapixels) & (self._megapixels > 0)]
         left = np.where(np.isnan(open_ones), known.mean(), open_ones).sum() if len(known) else None
@@ -77,6 +74,17 @@ class _Sizes:
             size_worked=self._worked,
             seconds=time.monotonic() - self._began,
         )
+
+    def _note(self, position: int, finished: Finished) -> None:
+        row = finished.row
+        self._is_done[position] = True
+        self._megapixels[position] = row.megapixels or 0.0
+        self._failed += row.status == "failed"
+        if row.status == "done":
+            self._worked += row.megapixels or 0.0
+            self._read_others()
+        elif not self._worked:
+            self._began = time.monotonic()  # what was found done took no time worth counting
 
     def _read_others(self) -> None:
         # Not before something is really predicted: where all is done, nobody waits for it.
