@@ -137,7 +137,7 @@ def test_tasks_on_this_machine_leave_what_one_process_leaves(
     recipe, output, found = Recipe(spots_network), tmp_path / "out", find_images([images])
     made = plan_prediction(found, recipe, output, settings, shards=3, jobs=2)
     with RunFolder.create(run_folder_of(output), made) as run:
-        begin_prediction(run, found, output)
+        begin_prediction(run, found, output, settings)
         # The first task is left out, as if nobody had got round to it.
         LocalSubmitter(1).submit(run, made.tasks[1:])
     results = write_results(run)
@@ -160,7 +160,7 @@ def test_what_one_process_has_done_is_skipped_by_a_task(
     made = plan_prediction(found, recipe, whole, OutputSettings())
     before = contents_of(whole)
     with RunFolder.create(run_folder_of(whole), made) as run:
-        begin_prediction(run, found, whole)
+        begin_prediction(run, found, whole, OutputSettings())
         assert not (whole / "summary.csv").exists(), "it would describe a former command"
     outcome = predict_shard(dict(made.tasks[0].args), tmp_path / "attempt")
     assert outcome.values["skipped"] == len(NAMES)

@@ -10,6 +10,7 @@ from flat_bug.experiments.predict_shard import ALL_FINISHED, read_images
 from flat_bug.experiments.predict_task import FINISHED, Predicted, PredictImages
 from flat_bug.experiments.run_folder import TaskState, TaskStatus, number_of
 from flat_bug.prediction_run import InputImage, OutputSettings, PredictionRun
+from flat_bug.prediction_run.keeper import Keeper
 from flat_bug.prediction_run.one_image import Finished, failed
 from flat_bug.prediction_run.run import compile_results
 
@@ -40,7 +41,11 @@ def merge(statuses: Sequence[TaskStatus]) -> PredictionRun:
     images = read_images(NodePath(wanted.images).resolve())
     finished = [each for status in statuses for each in _finished(status, images)]
     settings = OutputSettings.from_mapping(dict(wanted.write))
-    return compile_results(images, finished, wanted.folder(), settings)
+    output = wanted.folder()
+    with Keeper.of(output, settings) as keeper:
+        for image, each in zip(images, finished, strict=True):
+            keeper.note(image, each)
+        return compile_results(images, finished, output, settings, keeper)
 
 
 def share_table(statuses: Sequence[TaskStatus]) -> pl.DataFrame:

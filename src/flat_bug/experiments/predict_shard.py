@@ -12,6 +12,7 @@ from flat_bug.files import write_json
 from flat_bug.prediction_run import InputImage, OutputSettings, Recipe, devices_of_jobs
 from flat_bug.prediction_run.crew import predictor_of
 from flat_bug.prediction_run.one_image import Finished, Place
+from flat_bug.prediction_run.remembered import read_memory
 from flat_bug.prediction_run.run import predict_each
 
 IMAGES = TypeAdapter(list[InputImage])
@@ -34,7 +35,8 @@ def predict_shard(args: dict[str, JsonValue], attempt: Path) -> Outcome:
     predictor = predictor_of(recipe, devices_of_jobs(wanted.devices, wanted.jobs)[: len(images)])
     done: list[Finished] = []
     try:
-        finished = predict_each(images, predictor, place, done.append)
+        memory = read_memory(place.output).images
+        finished = predict_each(images, predictor, place, memory, lambda _, each: done.append(each))
     except OutOfTimeError as stop:
         if any(each.row.status == "done" for each in done):
             raise

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -21,6 +21,7 @@ from flat_bug.errors import FlatBugError, MissingPartError
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.one_image import Finished, Place, failed
+from flat_bug.prediction_run.remembered import Remembered
 from flat_bug.prediction_run.worker import HELD_BACK, STOP, Recipe, main
 from flat_bug.processors import free_memory, processors_for_children, share_cpus, usable_processors
 
@@ -47,7 +48,9 @@ class Crew:
     recipe: Recipe
     devices: Sequence[str]
 
-    def predict(self, images: Sequence[InputImage], place: Place | None) -> Iterator[tuple[int, Finished]]:
+    def predict(
+        self, images: Sequence[InputImage], place: Place | None, memory: Mapping[str, Remembered]
+    ) -> Iterator[tuple[int, Finished]]:
         """Yield the position of each image and what became of it, as they are finished.
 
         The largest files are begun first, so that no process is left alone with one at the end. Close the iterator
@@ -56,6 +59,7 @@ class Crew:
         Args:
             images: The images.
             place: Where results are written; nothing is written without it.
+            memory: Name of each image → what is remembered of it.
 
         Raises:
             FlatBugError: The predictor cannot be made, or the output cannot be written; what was finished is kept.
@@ -78,7 +82,8 @@ class Crew:
                         yield position, finished
                 for worker in workers:
                     if todo and worker.is_ready and worker.position is None:
-                        worker.hand_over(todo[0], images[todo.popleft()])
+                        image = images[todo[0]]
+                        worker.hand_over(todo.popleft(), image, memory.get(image.name))
         finally:
             _end(workers)
 
@@ -172,11 +177,11 @@ class _Worker:
         theirs.close()  # or its end would not be noticed here
         return cls(device, cpus, process, ours)
 
-    def hand_over(self, position: int, image: InputImage) -> None:
+    def hand_over(self, position: int, image: InputImage, remembered: Remembered | None) -> None:
         """Have it predict an image."""
         self.position = position
         with suppress(BrokenPipeError, ConnectionResetError):  # it has just died, which is heard next
-            self.pipe.send(image)
+            self.pipe.send((image, remembered))
 
     def listen(self) -> Finished | None:
         """Return what became of its image, or nothing when it says that it is ready.

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class Written:
         width: Of the image, in pixels.
         height: In pixels.
         metadata: The JSON that holds them, for what is made of all images; none where nothing asks for it.
+        identifier: Part of the names of the results.
     """
 
     status: Status
@@ -41,6 +42,7 @@ class Written:
     width: int
     height: int
     metadata: Path | None
+    identifier: str = ""
 
 
 class ResultsWriter:
@@ -86,7 +88,19 @@ class ResultsWriter:
         metadata, complete = self._write_missing(image, found, set(former))
         table = found.instances
         status: Status = "skipped" if kept is not None and complete else "done"
-        return Written(status, len(table), table.width, table.height, metadata)
+        return Written(status, len(table), table.width, table.height, metadata, found.identifier)
+
+    def made_of(self, image: InputImage) -> str | None:
+        """Return a text of all that the results of an image depend on but its file; nothing where that is unknown.
+
+        While it is the same, and so is the file, neither the image nor its results are read again: whatever else
+        results come to depend on belongs in here.
+        """
+        if not self._predictor.card.sha256:
+            return None
+        settings = [self._predictor.settings.model_dump(mode="json"), self._settings.model_dump(mode="json")]
+        asked = {name: str(value) for name, value in asdict(image).items() if name != "path"}
+        return json.dumps([self._predictor.card.sha256, *settings, asked], sort_keys=True)
 
     def _kept(self, image: InputImage, former: list[Path]) -> Metadata | None:
         """Return what a former run found in the same pixels with the same weights and settings."""

@@ -3,18 +3,19 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from flat_bug.files import cannot_write, write_text
 from flat_bug.predict import Predictor
-from flat_bug.prediction_run.compiled import clear_compiled, write_compiled
 from flat_bug.prediction_run.crew import Crew
 from flat_bug.prediction_run.inputs import SUMMARY_NAME, InputImage
+from flat_bug.prediction_run.keeper import Keeper
 from flat_bug.prediction_run.layout import OutputSettings
 from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
 from flat_bug.prediction_run.pace import showing
+from flat_bug.prediction_run.remembered import Remembered
 from flat_bug.prediction_run.summary import PredictionRun, summary_of
 from flat_bug.progress import reporting
 
@@ -44,17 +45,18 @@ def predict_images(
     settings = settings or OutputSettings()
     if output is None:
         return PredictionRun(tuple(finished.row for finished in predict_each(images, predictor, None)))
-    with _scratch_folder(output) as scratch:
-        clear_compiled(output, settings.formats)
-        finished = predict_each(images, predictor, Place(output, settings, scratch))
-        return compile_results(images, finished, output, settings)
+    with _scratch_folder(output) as scratch, Keeper.of(output, settings) as keeper:
+        place = Place(output, settings, scratch)
+        finished = predict_each(images, predictor, place, keeper.memory.images, keeper.note)
+        return compile_results(images, finished, output, settings, keeper)
 
 
 def predict_each(
     images: Sequence[InputImage],
     predictor: Predictor | Crew,
     place: Place | None,
-    on_finished: Callable[[Finished], object] | None = None,
+    memory: Mapping[str, Remembered] | None = None,
+    on_finished: Callable[[InputImage, Finished], object] | None = None,
 ) -> list[Finished]:
     """Predict images and write what belongs to each; return what became of them, in their order.
 
@@ -62,6 +64,7 @@ def predict_each(
         images: The images.
         predictor: The model and its settings, or several processes that have them.
         place: Where results are written; nothing is written without it.
+        memory: Name of each image → what the output folder remembers of it.
         on_finished: Told what became of each image as soon as it is known.
 
     Raises:
@@ -71,18 +74,18 @@ def predict_each(
     if isinstance(predictor, Predictor) and len(images) == 1:
         # A single image may take as long as a folder, so its tiles are counted.
         with reporting("Predicting tiles") as report:
-            only = _logged(attempt(images[0], work_of(predictor, place), report))
+            only = _logged(attempt(images[0], work_of(predictor, place), report, (memory or {}).get(images[0].name)))
         if on_finished is not None:
-            on_finished(only)
+            on_finished(images[0], only)
         return [only]
     found: dict[int, Finished] = {}
     try:
-        with showing(images) as show, closing(_outcomes(images, predictor, place)) as outcomes:
+        with showing(images) as show, closing(_outcomes(images, predictor, place, memory or {})) as outcomes:
             for position, finished in outcomes:
                 found[position] = _logged(finished)
                 show(position, finished)
                 if on_finished is not None:
-                    on_finished(finished)
+                    on_finished(images[position], finished)
     except KeyboardInterrupt as stop:
         failures = sum(finished.row.status == "failed" for finished in found.values())
         stop.add_note(f"{len(found)} of {len(images)} images were finished, {failures} of them failed")
@@ -91,34 +94,43 @@ def predict_each(
 
 
 def _outcomes(
-    images: Sequence[InputImage], predictor: Predictor | Crew, place: Place | None
+    images: Sequence[InputImage],
+    predictor: Predictor | Crew,
+    place: Place | None,
+    memory: Mapping[str, Remembered],
 ) -> Generator[tuple[int, Finished]]:
     """Yield the position of each image and what became of it, in the order in which they are finished."""
     if isinstance(predictor, Crew):
-        yield from predictor.predict(images, place)
+        yield from predictor.predict(images, place, memory)
         return
     work = work_of(predictor, place)
     for position, image in enumerate(images):
-        yield position, attempt(image, work)
+        yield position, attempt(image, work, None, memory.get(image.name))
 
 
 def compile_results(
-    images: Sequence[InputImage], finished: Sequence[Finished], output: Path, settings: OutputSettings
+    images: Sequence[InputImage],
+    finished: Sequence[Finished],
+    output: Path,
+    settings: OutputSettings,
+    keeper: Keeper,
 ) -> PredictionRun:
-    """Write what describes all images.
+    """Write what describes all images, unless it is there already.
 
     Args:
         images: The images.
         finished: What became of each.
         output: Folder for the results.
         settings: What is written.
+        keeper: Of what the folder remembers.
 
     Raises:
         OutputError: The output cannot be written.
     """
     rows, summary_file = tuple(each.row for each in finished), output / SUMMARY_NAME
     pairs = zip(images, finished, strict=True)
-    written = write_compiled([(image, each.metadata) for image, each in pairs if each.metadata], output, settings)
+    found = [(image, each.metadata) for image, each in pairs if each.metadata]
+    written = keeper.compiled(found)
     write_text(summary_file, summary_of(rows).write_csv())
     return PredictionRun(rows, written.get("coco"), summary_file, written)
 

@@ -17,7 +17,6 @@ from flat_bug.config import PredictSettings
 from flat_bug.errors import FlatBugError
 from flat_bug.interruption import interrupt
 from flat_bug.predict import Predictor
-from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
 
 ASKED_BY_OTHERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -60,7 +59,7 @@ def main(pipe: Connection, recipe: Recipe, device: str, place: Place | None) -> 
     """Predict the images that come through a pipe, until it is closed.
 
     Args:
-        pipe: For images in this direction, and for messages in the other one.
+        pipe: For images, each with what is remembered of it, in this direction, and for messages in the other one.
         recipe: How to make the predictor.
         device: Where its network runs.
         place: Where results are written; nothing is written without it.
@@ -83,8 +82,8 @@ def _work_off(pipe: Connection, recipe: Recipe, device: str, place: Place | None
         work = work_of(recipe.predictor(device), place)
         pipe.send(None)
         while True:
-            image: InputImage = pipe.recv()
-            pipe.send(attempt(image, work))
+            image, remembered = pipe.recv()
+            pipe.send(attempt(image, work, None, remembered))
     except FlatBugError as error:
         pipe.send(error)
 
