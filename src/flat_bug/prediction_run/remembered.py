@@ -116,6 +116,8 @@ def digest_of_text(text: str) -> str:
 
 def look_of(path: Path) -> str:
     """Return a digest of how a file, or everything in a folder, looks without being read; empty when it is absent."""
+    if not path.exists():
+        return ""
     try:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         looks = [f"{file.relative_to(path)} {_stamp(file.stat())}" for file in files if file.is_file()]
