@@ -20,6 +20,7 @@ GROUPS = {
 
 COMMANDS = {
     "predict": ("predict:predict", "Find and outline every arthropod in images."),
+    "export": ("export:export", "Write results for other programs."),
     "evaluate": ("evaluate:evaluate", "Score predictions against ground truth."),
     "train": ("train:train", "Train a segmentation model on a prepared tree."),
     "status": ("status:status", "Show the state of every task of a run."),

@@ -76,7 +76,7 @@ def find_images(
         )
     root = _root(inputs, [absolute for absolute, _ in unique])
     found = sorted((absolute.relative_to(root).as_posix(), path) for absolute, path in unique)
-    names = _unique_names([PurePosixPath(file_name) for file_name, _ in found])
+    names = unique_names([PurePosixPath(file_name) for file_name, _ in found])
     images = [InputImage(path, file_name, names[PurePosixPath(file_name)]) for file_name, path in found]
     return images[:limit]
 
@@ -149,7 +149,7 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100  # Path.resolve follows links
 
 
-def _unique_names(file_names: list[PurePosixPath]) -> dict[PurePosixPath, str]:
+def unique_names(file_names: list[PurePosixPath]) -> dict[PurePosixPath, str]:
     """Return a name for each file; the uppermost of several with one stem is called by the stem alone."""
     taken = {_key(name) for name in RESERVED}
     names: dict[PurePosixPath, str] = {}
