@@ -1,5 +1,6 @@
 """Where and how the images are worked through."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ class RunOptions:
             RunError: There is a run for the output folder already.
         """
         from flat_bug.cli.slurm import submit  # noqa: PLC0415 - predictions here need no Slurm
+        from flat_bug.cluster.checks.visible import hidden  # noqa: PLC0415
         from flat_bug.experiments.predict_plan import (  # noqa: PLC0415
             begin_prediction,
             check_no_run,
@@ -72,6 +74,10 @@ class RunOptions:
         if output is None:
             raise UsageError("nothing would be left of it", where="-S --slurm", mend="Name an output folder with -o.")
         check_no_run(output)
+        own = next((image for image in images if hidden(image.path, None)), None)
+        if own is not None:
+            where = f"{own.path} {hidden(own.path, None)}"
+            print(f"note: the image {where}; fine only where the nodes are this machine", file=sys.stderr)
         made = plan_prediction(
             images, recipe, output, settings, devices=devices, jobs=self.jobs, shards=self.shards, command=command
         )
