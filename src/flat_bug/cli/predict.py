@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flat_bug.cli._support import print_json, print_lines, print_table
 from flat_bug.cli.interrupts import tidied_up
+from flat_bug.cli.predict_options.crops import CropChoice
 from flat_bug.cli.predict_options.formats import FormatChoice
 from flat_bug.cli.predict_options.images import ImageOptions
 from flat_bug.cli.predict_options.model import ModelOptions
@@ -26,6 +27,7 @@ def predict(
     chosen: ImageOptions,
     model: ModelOptions | None = None,
     results: ResultOptions | None = None,
+    crops: CropChoice | None = None,
     others: FormatChoice | None = None,
     run: RunOptions | None = None,
 ) -> int:
@@ -41,7 +43,12 @@ def predict(
     if results.verbose:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("flat_bug").setLevel(logging.INFO)
-    output, wanted, settings, devices = results.folder(), results.settings(others), model.settings(), model.devices()
+    output, wanted, settings, devices = (
+        results.folder(),
+        results.settings(others, crops),
+        model.settings(),
+        model.devices(),
+    )
 
     # Imported here, because onnxruntime and libvips take longer to load than `fb predict --help` should.
     from flat_bug.prediction_run import Recipe, devices_of_jobs, predict_images, predictor_of  # noqa: PLC0415

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from flat_bug.config import Settings
+from flat_bug.instances.crops import MARGIN, Background, CropOptions
 from flat_bug.instances.formats import FORMATS, FormatOptions
 
 SEPARATOR = "_UUID_"
@@ -27,6 +28,11 @@ class OutputSettings(Settings):
     image_url: str | None = Field(None, description="What stands before the name of an image in Label Studio's tasks.")
     long_format: bool = Field(False, description="Three shared folders instead of a folder for each image.")
     fast: bool = Field(False, description="Smaller overviews.")
+    crop_size: int | None = Field(
+        None, ge=8, le=4096, description="Side of a square that each animal is scaled to fit."
+    )
+    crop_margin: int = Field(MARGIN, ge=0, le=10_000, description="Image pixels around the box of an animal.")
+    crop_background: Background = Field("transparent", description="What is around the outline of an animal.")
     identifier: str | None = Field(None, description="Last part of the file names; by default made from the content.")
 
     @field_validator("identifier")
@@ -48,6 +54,11 @@ class OutputSettings(Settings):
     def all_formats(self) -> tuple[str, ...]:
         """The formats of all images that are written, each once."""
         return tuple(dict.fromkeys([*(["coco"] if self.coco else []), *self.formats]))
+
+    @property
+    def crop_options(self) -> CropOptions:
+        """How crops are cut."""
+        return CropOptions(self.crop_size, self.crop_margin, self.crop_background)
 
     @property
     def format_options(self) -> FormatOptions:

@@ -10,7 +10,7 @@ import numpy as np
 from flat_bug.errors import DatasetError, ImageError
 from flat_bug.files import atomic_path, remove, sha256_of
 from flat_bug.imaging import LazyImage, open_image
-from flat_bug.instances.crops import crops, encode_png
+from flat_bug.instances.crops import CropOptions, crops, encode_png, record_of
 from flat_bug.instances.metadata import Metadata, read_metadata, write_metadata
 from flat_bug.instances.overview import encode_jpeg, overview
 from flat_bug.instances.table import Instances, Provenance
@@ -136,12 +136,13 @@ class ResultsWriter:
         """
         table, name, identifier = found.instances, image.name, found.identifier
         paths = self._layout.crops(name, identifier, len(table)) if self._settings.crops else []
+        present = self._without_other_crops(paths, present)
         rows = [row for row, path in enumerate(paths) if path not in present]
         picture = self._layout.overview(name, identifier)
         wants_picture = self._settings.overviews and picture not in present
         if rows or wants_picture:
             pixels = open_image(image.path)
-            _write_crops(pixels, table, paths, rows)
+            _write_crops(pixels, table, paths, rows, self._settings.crop_options)
             if wants_picture:
                 _write_bytes(picture, encode_jpeg(overview(pixels, table, fast=self._settings.fast)))
         metadata = self._layout.metadata(name, identifier)
@@ -156,6 +157,17 @@ class ResultsWriter:
         write_metadata(self._scratch / f"{name}.json", found)
         return self._scratch / f"{name}.json", complete
 
+    def _without_other_crops(self, paths: list[Path], present: set[Path]) -> set[Path]:
+        """Remove crops that were cut in another way, and return what of the results is present then.
+
+        All are removed before the first one is written anew, so the first that is there tells for the others.
+        """
+        there = [path for path in paths if path in present]
+        if not there or record_of(there[0]) == self._settings.crop_options.record:
+            return present
+        remove(there)
+        return present.difference(there)
+
 
 def identifier_of(provenance: Provenance) -> str:
     """Return an identifier that is the same whenever pixels, weights and settings are the same."""
@@ -163,9 +175,9 @@ def identifier_of(provenance: Provenance) -> str:
     return str(uuid.uuid5(IDENTIFIERS, json.dumps(made_of, sort_keys=True)))
 
 
-def _write_crops(pixels: LazyImage, table: Instances, paths: list[Path], rows: list[int]) -> None:
-    for row, picture in zip(rows, crops(pixels, table[np.array(rows, np.int64)]), strict=True):
-        _write_bytes(paths[row], encode_png(picture))
+def _write_crops(pixels: LazyImage, table: Instances, paths: list[Path], rows: list[int], options: CropOptions) -> None:
+    for row, picture in zip(rows, crops(pixels, table[np.array(rows, np.int64)], options), strict=True):
+        _write_bytes(paths[row], encode_png(picture, options.record))
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 from flat_bug.errors import UsageError
 
 
-@Parameter(name="*", group=Group("Other programs", sort_key=4))
+@Parameter(name="*", group=Group("Other programs", sort_key=5))
 @dataclass(frozen=True, kw_only=True)
 class FormatChoice:
     """What other programs get.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from flat_bug.cli.predict_options.crops import CropChoice
 from flat_bug.cli.predict_options.formats import FormatChoice
 from flat_bug.errors import UsageError
 
@@ -52,7 +53,7 @@ class ResultOptions:
             raise UsageError("there is no output folder", mend="Name one with -o, or write nothing with -S.")
         return None if self.no_save else self.output
 
-    def settings(self, formats: FormatChoice | None = None) -> "OutputSettings":
+    def settings(self, formats: FormatChoice | None = None, crops: CropChoice | None = None) -> "OutputSettings":
         """Return what is written, for other programs too."""
         from flat_bug.prediction_run import OutputSettings  # noqa: PLC0415  # loads libvips
 
@@ -63,6 +64,7 @@ class ResultOptions:
             raise UsageError("--formats asks for coco, and another option leaves it out", mend="Give one of them.")
         chosen = {
             **others,
+            **(crops or CropChoice()).chosen(),
             "crops": not (self.no_crops or self.only_overviews),
             "overviews": not self.no_overviews,
             "metadata": not (self.no_metadata or self.only_overviews),
