@@ -172,6 +172,17 @@ def test_what_one_process_has_done_is_skipped_by_a_task(
     assert after == before
 
 
+def test_a_run_is_not_rehearsed_into_its_own_results(
+    images: Path, tmp_path: Path, spots_network: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = find_images([images])
+    made = plan_prediction(found, Recipe(spots_network), tmp_path / "out", OutputSettings(), command=["fb", "predict"])
+    with RunFolder.create(run_folder_of(tmp_path / "out"), made):
+        pass
+    assert fb("rehearse", tmp_path / "out") == 2
+    assert "fb rehearse -- fb predict" in capsys.readouterr().err
+
+
 @pytest.mark.slurm
 class TestOnSlurm:
     @pytest.mark.slow

@@ -1,5 +1,6 @@
 """``fb rehearse``: the same plan on a throw-away Slurm on this machine, before a night in the queue."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,8 @@ from flat_bug.cluster.rehearsal.command import Command, ExistingRun
 from flat_bug.cluster.rehearsal.rehearse import LOGS, RUN, Outcome, Wishes
 from flat_bug.cluster.rehearsal.rehearse import rehearse as carry_out
 from flat_bug.errors import EXIT_ITEMS_FAILED, EXIT_OK, UsageError
-from flat_bug.experiments.run_folder import TaskState
+from flat_bug.experiments.predict_task import CALL as PREDICTING
+from flat_bug.experiments.run_folder import RunFolder, TaskState
 
 Failure = Literal["kill-task", "crash-node", "drop-accounting", "fill-disk", "time-limit", "out-of-memory"]
 
@@ -56,8 +58,21 @@ def _what(words: tuple[str, ...]) -> Command | ExistingRun:
             mend="Give a run folder, or -- and the command that you would submit.",
         )
     if len(words) == 1 and (Path(words[0]).is_dir() or "/" in words[0]):
-        return ExistingRun(Path(words[0]))
+        return _existing(Path(words[0]))
     return Command(words)
+
+
+def _existing(path: Path) -> ExistingRun:
+    """Return a run folder, unless its tasks write outside it."""
+    run = RunFolder.open(path)
+    if any(task.call == PREDICTING for task in run.plan.tasks):
+        command = shlex.join(run.plan.command)
+        raise UsageError(
+            "its tasks write into the folder of the predictions, which a rehearsal must not touch",
+            where=path,
+            mend=f"Give the command instead: fb rehearse -- {command}",
+        )
+    return ExistingRun(path)
 
 
 def _say(text: str) -> None:
