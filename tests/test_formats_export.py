@@ -133,6 +133,17 @@ def test_results_of_flat_bug_1_are_exported(tmp_path: Path, folder: str, names: 
     assert sorted(path.name for path in (tmp_path / "yolo" / "labels").iterdir()) == ["tray__x.txt", "x.txt"]
 
 
+def test_pages_of_one_file_are_kept_apart(tmp_path: Path) -> None:
+    """What a page of a file is called is in the name of its JSON only."""
+    for page in (1, 2):
+        path = tmp_path / f"metadata_scan_page{page}_UUID_x.json"
+        write_metadata(path, Metadata(Instances.empty(9, 9, page=page), "/data/scan.tif", "x"))
+    assert fb("export", tmp_path, "--formats", "coco,yolo") == 0
+    coco = json.loads((tmp_path / "coco_instances.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == ["scan_page1.tif", "scan_page2.tif"]
+    assert len(list((tmp_path / "yolo" / "labels").iterdir())) == 2
+
+
 def test_a_broken_result_costs_its_own_image_only(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     next(results.rglob("metadata_a_*")).write_text('{"boxes": [')
     assert fb("export", results, "--formats", "coco", "--json") == 1

@@ -193,8 +193,6 @@ def _from_metadata(files: list[Path]) -> Predictions:
     for path in track(files, "Reading predictions"):
         read = read_metadata(path)
         table = read.instances
-        if not (np.isfinite(table.scores).all() and np.isfinite(table.boxes).all()):
-            raise DatasetError("a score or a box is not a finite number", where=path)
         images.append(PredictedImage(printable(read.image_path), table.boxes, _valid(table.polygons), table.scores))
         digests.append(f"{sha256_of(path)}  {path.name}\n")
     return Predictions(tuple(images), hashlib.sha256("".join(digests).encode()).hexdigest())

@@ -1,6 +1,7 @@
 """The JSON of one image: flat-bug 1.x's keys for existing consumers, and exact ones that give the same table back."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from flat_bug.instances.table import Instances, Provenance
 
 SCHEMA_VERSION = 2
 """Version of the exact keys; files of flat-bug 1.x carry none."""
+FARTHEST = 1e9
+"""No coordinate is farther out than this, in pixels."""
+LARGEST_SIDE = 10**9
+POLYGONAL = [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON]
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,13 @@ def read_metadata(path: Path) -> Metadata:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"the prediction cannot be read: {error}", where=path) from error
+    except OSError as error:
+        raise DatasetError(f"the prediction cannot be read: {error.strerror or error}", where=path) from error
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"the prediction is not JSON: {error}", where=path) from error
     try:
         return from_mapping(values)
-    except (LookupError, TypeError, ValueError, ArithmeticError, shapely.errors.ShapelyError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError, shapely.errors.ShapelyError) as error:
         raise DatasetError(
             f"not a prediction of one image: {type(error).__name__}: {error}",
             where=path,
@@ -102,14 +109,15 @@ def from_mapping(values: dict[str, Any]) -> Metadata:
     exact = "schema_version" in values
     if exact and values["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"schema version {values['schema_version']!r} is not known here")
+    polygons, with_outline = _exact_polygons(values) if exact else _contour_polygons(values)
     table = Instances(
-        boxes=np.asarray(values["boxes"], np.float64).reshape(count, 4),
-        scores=np.asarray(values["confs"], np.float64),
-        classes=np.asarray(values["classes"], np.int64) - 1,
-        polygons=_exact_polygons(values) if exact else _contour_polygons(values),
-        levels=np.asarray(values["scales"], np.float64),
-        width=int(values["image_width"]),
-        height=int(values["image_height"]),
+        boxes=_floats(values["boxes"]).reshape(count, 4),
+        scores=_floats(values["confs"]),
+        classes=_floats(values["classes"]).astype(np.int64) - 1,
+        polygons=polygons,
+        levels=_floats(values["scales"]),
+        width=_whole(values["image_width"]),
+        height=_whole(values["image_height"]),
         class_names=tuple(values.get("class_names", ("insect",))),
         mm_per_px=values.get("mm_per_px"),
         provenance=Provenance(**values.get("provenance", {})),
@@ -118,11 +126,50 @@ def from_mapping(values: dict[str, Any]) -> Metadata:
         time_s=_optional(values, "time_s", float),
         track_ids=_optional(values, "track_ids", lambda ids: np.asarray(ids, np.int64)),
     )
+    _check(table)
     identifier = values.get("identifier", "")
     # flat-bug 1.x wraps the identifier in a list.
     return Metadata(
-        table, str(values["image_path"]), str(identifier[0] if isinstance(identifier, list) else identifier)
+        table[with_outline],
+        str(values["image_path"]),
+        str(identifier[0] if isinstance(identifier, list) else identifier),
     )
+
+
+def _check(table: Instances) -> None:
+    """Raise a ValueError where a table is not what every writer of formats takes for granted."""
+    if not (1 <= table.width <= LARGEST_SIDE and 1 <= table.height <= LARGEST_SIDE):
+        raise ValueError(f"the image has the impossible size {table.width} x {table.height}")
+    if not (np.abs(table.boxes) <= FARTHEST).all() or not np.isfinite(table.levels).all():
+        raise ValueError("a box or a scale is not a finite number, or is beyond any image")
+    if not ((table.scores >= 0) & (table.scores <= 1)).all():
+        raise ValueError("a score is not a finite number between 0 and 1")
+    if not (np.abs(shapely.get_coordinates(table.polygons)) <= FARTHEST).all():
+        raise ValueError("an outline has an impossible coordinate")
+    names = table.class_names
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("the names of classes are not texts")
+    if not ((table.classes >= 0) & (table.classes < len(names))).all():
+        raise ValueError("a class has no name")
+    if table.mm_per_px is not None and not (type(table.mm_per_px) in (int, float) and 0 < table.mm_per_px < math.inf):
+        raise ValueError(f"a pixel has the impossible size of {table.mm_per_px!r} mm")
+    texts = [value for name, value in asdict(table.provenance).items() if name != "settings"]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(table.provenance.settings, dict):
+        raise ValueError("the provenance is not texts and settings")
+
+
+def _floats(values: Any) -> npt.NDArray[np.float64]:
+    """Return numbers as an array; numpy would take texts for numbers, and null for NaN."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iuf":
+        raise TypeError(f"{array.dtype} where numbers should be")
+    return array.astype(np.float64)
+
+
+def _whole(value: Any) -> int:
+    if type(value) not in (int, float) or value % 1:
+        raise ValueError(f"{value!r} is no number of pixels")
+    return int(value)
 
 
 def _optional(values: dict[str, Any], name: str, convert: Callable[[Any], Any]) -> Any:
@@ -139,23 +186,37 @@ def largest_ring(polygon: shapely.Geometry) -> npt.NDArray[np.float64]:
     return np.asarray(shapely.get_coordinates(shapely.get_exterior_ring(largest))[:-1], np.float64)
 
 
-def _exact_polygons(values: dict[str, Any]) -> npt.NDArray[np.object_]:
+def _exact_polygons(values: dict[str, Any]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.bool_]]:
     texts = np.array([json.dumps(geometry) for geometry in values["polygons"]], object)
-    polygons = shapely.from_geojson(texts)
-    kinds = shapely.get_type_id(polygons)
-    if not np.isin(kinds, [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON]).all():
+    polygons = np.asarray(shapely.from_geojson(texts), object)
+    if not np.isin(shapely.get_type_id(polygons), POLYGONAL).all() or shapely.is_empty(polygons).any():
         raise ValueError("an outline is neither a Polygon nor a MultiPolygon")
-    return np.asarray(polygons, object)
+    return polygons, np.ones(len(polygons), np.bool_)
 
 
-def _contour_polygons(values: dict[str, Any]) -> npt.NDArray[np.object_]:
-    """Return the contours of flat-bug 1.x, which are in pixels of the masks, as valid polygons in image pixels."""
+def _contour_polygons(values: dict[str, Any]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.bool_]]:
+    """Return the contours of flat-bug 1.x, which are in pixels of the masks, as valid polygons in image pixels.
+
+    Simplification there can leave a small animal fewer than three points, or a line: its box is what is known of it.
+
+    Returns:
+        The polygons, and which of them have an area; the others had not even a box.
+    """
     scale = (values["image_width"] / values["mask_width"], values["image_height"] / values["mask_height"])
-    polygons = np.empty(len(values["contours"]), object)
-    for row, (contour, box) in enumerate(zip(values["contours"], values["boxes"], strict=True)):
-        points = np.asarray(contour, np.float64).T
-        # Simplification there can leave a small animal fewer than three points; its box is what is known of it.
-        polygons[row] = shapely.Polygon(points * scale) if len(points) > 2 else shapely.box(*box)
+    contours = [_floats(contour).T for contour in values["contours"]]
+    boxes = shapely.box(*_floats(values["boxes"]).reshape(len(contours), 4).T)
+    polygons = np.empty(len(contours), object)
+    for row, points in enumerate(contours):
+        if points.size and not (np.abs(points) <= FARTHEST).all():
+            raise ValueError("an outline has an impossible coordinate")
+        polygons[row] = shapely.Polygon(points * scale) if len(points) > 2 else shapely.Polygon()
+    polygons = _valid(polygons)
+    lost = shapely.area(polygons) == 0
+    polygons[lost] = _valid(boxes[lost])
+    return polygons, np.asarray(shapely.area(polygons) > 0)
+
+
+def _valid(polygons: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     broken = ~shapely.is_valid(polygons)
     polygons[broken] = shapely.make_valid(polygons[broken], method="structure", keep_collapsed=False)
     return polygons

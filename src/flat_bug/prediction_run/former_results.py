@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -18,6 +19,7 @@ from flat_bug.instances.image_result import ImageResult
 from flat_bug.instances.metadata import read_metadata
 from flat_bug.instances.table import Instances, Provenance
 from flat_bug.prediction_run.inputs import unique_names
+from flat_bug.prediction_run.layout import SEPARATOR
 
 IMAGE_PATH = re.compile(rb'"image_path"\s*:\s*("(?:[^"\\]|\\.)*")')
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
@@ -52,23 +54,31 @@ class FormerResults:
 
     def _from_files(self) -> Iterator[ImageResult]:
         paths = [_image_path(path) for path in self.files]
+        names = [_name_of(path) for path in self.files]
         file_names = _below_common_folder(paths)
-        names = unique_names(list(file_names))
+        times = Counter(paths)
+        for row, path in enumerate(paths):
+            if times[path] > 1:  # pages of one file
+                file_names[row] = file_names[row].with_name(names[row] + file_names[row].suffix)
+        # Results of one run are called what they are called there; those of several runs may share names.
+        if len(set(names)) < len(names):
+            unique = unique_names(file_names)
+            names = [unique[file_name] for file_name in file_names]
+        rows = zip(file_names, names, self.files, paths, strict=True)
         # In the order of images, in which they are predicted as well.
-        rows = sorted(zip(self.files, paths, file_names, strict=True), key=lambda row: row[2].as_posix())
-        for path, image_path, file_name in rows:
+        for file_name, name, metadata, image_path in sorted(rows, key=lambda row: row[0].as_posix()):
             try:
-                table = read_metadata(path).instances
+                table = read_metadata(metadata).instances
             except DatasetError as error:
                 self.failures.append(error)
                 continue
-            found = self._find(file_name, Path(image_path))
-            yield ImageResult(file_name.as_posix(), names[file_name], table, found)
+            found = self._find(file_name, Path(image_path)) if times[image_path] == 1 else None
+            yield ImageResult(file_name.as_posix(), name, table, found)
 
     def _from_coco(self, path: Path) -> Iterator[ImageResult]:
         read = read_coco(path)
         file_names = [PurePosixPath(_safe(image.file_name)) for image in read.images]
-        _refuse_twins(file_names, [path] * len(file_names))
+        _refuse_twins([str(file_name) for file_name in file_names], [path] * len(file_names))
         names = unique_names(file_names)
         for image, file_name in zip(read.images, file_names, strict=True):
             found = self._find(file_name, path.parent / image.file_name)
@@ -105,7 +115,7 @@ def find_results(source: Path, images: Path | None = None) -> FormerResults:
     below = sorted(path.relative_to(source) for path in source.rglob("metadata_*.json"))
     files = [source / path for path in below if not any(part.startswith(".") for part in path.parts)]
     if files:
-        _refuse_twins([PurePosixPath(_safe(_image_path(path))) for path in files], files)
+        _refuse_twins([f"{_image_path(path)} ({_name_of(path)})" for path in files], files)
         return FormerResults(source, images, files=tuple(files))
     if (source / COCO_NAME).is_file():
         return FormerResults(source, images, coco=source / COCO_NAME)
@@ -128,6 +138,11 @@ def _image_path(path: Path) -> str:
         return str(json.loads(found[1])) if found else path.stem
     except ValueError:
         return path.stem  # reading it will say what is wrong
+
+
+def _name_of(path: Path) -> str:
+    """Return what the results of an image are called, from the name of its JSON."""
+    return path.stem.removeprefix("metadata_").rpartition(SEPARATOR)[0] or path.stem
 
 
 def _content(path: Path) -> bytes:
@@ -154,8 +169,8 @@ def _safe(text: str) -> str:
     return printable(text).replace("\0", "_") or "_"
 
 
-def _refuse_twins(names: list[PurePosixPath], files: list[Path]) -> None:
-    seen: dict[PurePosixPath, Path] = {}
+def _refuse_twins(names: list[str], files: list[Path]) -> None:
+    seen: dict[str, Path] = {}
     for name, path in zip(names, files, strict=True):
         if name in seen:
             raise DatasetError(
