@@ -24,7 +24,7 @@ from flat_bug.instances.metadata import Metadata, read_metadata, to_mapping
 from flat_bug.instances.table import Instances
 from flat_bug.prediction_run.former_results import FormerResults, find_results
 
-EXAMPLES = int(os.environ.get("FLAT_BUG_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("FLAT_BUG_FUZZ_EXAMPLES", "50"))
 RING = [[0, 0], [1, 1], [0, 1]]
 ODD = st.sampled_from(
     [
