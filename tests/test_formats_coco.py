@@ -54,6 +54,16 @@ def test_libraries_load_it(coco_file: Path, library: Any) -> None:
     assert coco.cats[1]["name"] == "insect"
 
 
+@pytest.mark.parametrize("library", [COCO, faster_coco_eval.COCO])
+def test_libraries_load_run_lengths_of_all_outlines(tmp_path: Path, library: Any) -> None:
+    path = tmp_path / "coco_instances.json"
+    whole = shapely.box(0, 0, WIDTH, HEIGHT)
+    write_coco(path, [("a.jpg", table_of(RING, TWO_PARTS, whole))], run_lengths=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = library(str(path))
+    assert [coco.annToMask(coco.anns[number]).sum() for number in (1, 2, 3)] == [400 - 50, 25 + 15, WIDTH * HEIGHT]
+
+
 def test_it_says_what_the_table_says(coco_file: Path) -> None:
     values = json.loads(coco_file.read_text(encoding="utf-8"))
     assert values["images"][0] == {
@@ -112,10 +122,9 @@ def test_pages_and_frames_say_where_they_are_in_their_file(tmp_path: Path) -> No
 @settings(max_examples=60)
 def test_run_lengths_are_the_pixels_that_are_half_covered(outline: shapely.Geometry) -> None:
     """Also where the outline leaves the image, or is so small that it holds no pixel."""
-    encoded = segmentation(outline, WIDTH, HEIGHT)
-    if isinstance(encoded, list):
-        assert not shapely.get_num_interior_rings(shapely.get_parts(outline)).any()
-        return
+    has_holes = shapely.get_num_interior_rings(shapely.get_parts(outline)).any()
+    assert isinstance(segmentation(outline, WIDTH, HEIGHT), dict if has_holes else list)
+    encoded = segmentation(outline, WIDTH, HEIGHT, run_lengths=True)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
     coco.imgs = {1: {"height": HEIGHT, "width": WIDTH}}

@@ -12,7 +12,7 @@ import shapely
 
 from flat_bug.files import atomic_path
 from flat_bug.instances.categories import Categories
-from flat_bug.instances.coverage import coverage
+from flat_bug.instances.coverage import half_covered, pixel_bounds
 from flat_bug.instances.table import Instances
 
 
@@ -117,26 +117,18 @@ def _run_lengths(polygon: shapely.Geometry, width: int, height: int) -> dict[str
     # faster-coco-eval takes a fifth of a second to import, and few outlines have holes.
     from faster_coco_eval.core import mask as coco_mask  # noqa: PLC0415
 
-    x1, y1, x2, y2 = _pixel_bounds(polygon, width, height)
-    columns, rows = np.nonzero(coverage(polygon, x1, y1, x2 - x1, y2 - y1).T >= 0.5)
-    # COCO counts down the columns of the whole image.
-    positions = (columns + x1) * height + rows + y1
-    breaks = np.flatnonzero(np.diff(positions) > 1)
-    starts = positions[np.concatenate([[0], breaks + 1])] if len(positions) else positions
-    ends = positions[np.concatenate([breaks, [-1]])] + 1 if len(positions) else positions
+    x1, y1, x2, y2 = pixel_bounds(polygon, width, height)
+    inside = np.zeros((x2 - x1, y2 - y1 + 2), np.bool_)
+    inside[:, 1:-1] = half_covered(polygon, x1, y1, x2 - x1, y2 - y1).T
+    # COCO counts down the columns of the whole image; in each column runs begin and end by turns.
+    columns, rows = np.nonzero(inside[:, 1:] != inside[:, :-1])
+    starts, ends = ((columns + x1) * height + rows + y1).reshape(-1, 2).T
+    # A run that reaches the lower border goes on at the upper one.
+    apart = starts[1:] != ends[:-1]
+    starts, ends = starts[np.append(True, apart)[: len(starts)]], ends[np.append(apart, True)[: len(ends)]]
     borders = np.concatenate([[0], np.stack([starts, ends], axis=1).ravel(), [width * height]])
     mask = coco_mask.frPyObjects({"counts": np.diff(borders).tolist(), "size": [height, width]}, height, width)
     return {"size": [height, width], "counts": mask["counts"].decode("ascii")}
-
-
-def _pixel_bounds(polygon: shapely.Geometry, width: int, height: int) -> tuple[int, int, int, int]:
-    low_x, low_y, high_x, high_y = shapely.bounds(polygon)
-    return (
-        int(np.clip(np.floor(low_x), 0, width)),
-        int(np.clip(np.floor(low_y), 0, height)),
-        int(np.clip(np.ceil(high_x), 0, width)),
-        int(np.clip(np.ceil(high_y), 0, height)),
-    )
 
 
 def _image_entry(image_id: int, file_name: str, table: Instances) -> dict[str, Any]:

@@ -54,6 +54,25 @@ def alpha(polygon: shapely.Geometry, x: int, y: int, width: int, height: int) ->
     return result
 
 
+def half_covered(polygon: shapely.Geometry, x: int, y: int, width: int, height: int) -> npt.NDArray[np.bool_]:
+    """Return which pixels are at least half covered, ``bool (height, width)``, made in strips as ``alpha`` is."""
+    result = np.empty((height, width), np.bool_)
+    for top, rows in strips(width, height):
+        result[top : top + rows] = coverage(polygon, x, y + top, width, rows) >= 0.5
+    return result
+
+
+def pixel_bounds(polygon: shapely.Geometry, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return x1, y1, x2, y2 in whole pixels of what an image of some size shows of a polygon."""
+    low_x, low_y, high_x, high_y = shapely.bounds(polygon)
+    return (
+        int(np.clip(np.floor(low_x), 0, width)),
+        int(np.clip(np.floor(low_y), 0, height)),
+        int(np.clip(np.ceil(high_x), 0, width)),
+        int(np.clip(np.ceil(high_y), 0, height)),
+    )
+
+
 def strips(width: int, height: int) -> Iterator[tuple[int, int]]:
     """Yield the first row and the number of rows of each strip that a rectangle is worked through in."""
     rows = max(1, CELLS_AT_ONCE // max(width, 1))

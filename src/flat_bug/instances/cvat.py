@@ -13,7 +13,7 @@ import shapely
 
 from flat_bug.files import printable
 from flat_bug.instances.categories import Categories
-from flat_bug.instances.coverage import alpha
+from flat_bug.instances.coverage import half_covered, pixel_bounds
 from flat_bug.instances.image_result import Add, ImageResult
 from flat_bug.instances.table import Instances
 
@@ -103,10 +103,8 @@ def _shapes(polygon: shapely.Geometry, table: Instances) -> Iterator[tuple[str, 
 
 def _mask(polygon: shapely.Geometry, table: Instances) -> dict[str, str] | None:
     """Return the pixels that are at least half covered as runs along the rows of their box; None where none is."""
-    low, high = np.floor(shapely.bounds(polygon)[:2]), np.ceil(shapely.bounds(polygon)[2:])
-    x1, y1 = np.clip(low, 0, (table.width, table.height)).astype(int).tolist()
-    x2, y2 = np.clip(high, 0, (table.width, table.height)).astype(int).tolist()
-    inside = alpha(polygon, x1, y1, x2 - x1, y2 - y1) >= 128
+    x1, y1, x2, y2 = pixel_bounds(polygon, table.width, table.height)
+    inside = half_covered(polygon, x1, y1, x2 - x1, y2 - y1)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if len(rows) == 0:
         return None
