@@ -53,12 +53,14 @@ def command(inputs: Words, output: Path, spots_network: Path) -> Words:
 
 def files_in(folder: Path) -> list[str]:
     """Return the names of all files, the identifiers left out."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = contents_of(folder)
     return sorted(name.partition("_UUID_")[0] + Path(name).suffix if "_UUID_" in name else name for name in names)
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return the content of all files but the one that remembers what was done."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".done.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def summary_in(output: Path) -> dict[str, dict[str, Any]]:

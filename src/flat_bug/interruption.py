@@ -21,6 +21,11 @@ def interrupt(error: type[BaseException], frame: FrameType | None) -> None:
     signal.setitimer(signal.ITIMER_REAL, SECONDS_LATER)
 
 
+def stand_down() -> None:
+    """Give up an interruption that has not come yet, since what it was to interrupt has ended."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def _is_in_callback(frame: FrameType | None) -> bool:
     while frame is not None:
         if frame.f_code.co_name in CALLBACKS:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from flat_bug.errors import EXIT_INTERRUPTED
-from flat_bug.interruption import interrupt
+from flat_bug.interruption import interrupt, stand_down
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what a scheduler sends."""
@@ -22,6 +22,7 @@ def tidied_up() -> Iterator[None]:
     try:
         yield
     finally:
+        stand_down()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -67,6 +67,7 @@ class Crew:
         todo = deque(sorted(range(len(images)), key=lambda position: -_bytes_of(images[position])))
         deaths: Counter[int] = Counter()
         workers: list[_Worker] = []
+        has_begun = False
         try:
             workers += self._started(len(images), place)
             while todo or any(worker.position is not None for worker in workers):
@@ -80,7 +81,9 @@ class Crew:
                         finished = None if position is None else _after(death, images[position], position, deaths, todo)
                     if finished is not None and position is not None:
                         yield position, finished
-                for worker in workers:
+                # What is wrong with one of several devices is an error before anything is done.
+                has_begun = has_begun or all(worker.is_ready for worker in workers)
+                for worker in workers if has_begun else ():
                     if todo and worker.is_ready and worker.position is None:
                         image = images[todo[0]]
                         worker.hand_over(todo.popleft(), image, memory.get(image.name))

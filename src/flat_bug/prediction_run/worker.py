@@ -15,7 +15,7 @@ from types import FrameType
 
 from flat_bug.config import PredictSettings
 from flat_bug.errors import FlatBugError
-from flat_bug.interruption import interrupt
+from flat_bug.interruption import interrupt, stand_down
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
 
@@ -75,6 +75,7 @@ def main(pipe: Connection, recipe: Recipe, device: str, place: Place | None) -> 
         pass  # there is nobody to tell
     finally:
         signal.signal(STOP, signal.SIG_IGN)
+        stand_down()
 
 
 def _work_off(pipe: Connection, recipe: Recipe, device: str, place: Place | None) -> None:

@@ -30,10 +30,14 @@ class RunOptions:
         dry_run: Show what would be submitted, and do nothing.
     """
 
-    jobs: Annotated[Literal["auto"] | PositiveInt | None, Parameter(["--jobs", "-j"])] = None
+    jobs: Annotated[Literal["auto"] | int | None, Parameter(["--jobs", "-j"])] = None
     slurm: Annotated[tuple[str, ...] | None, Parameter(consume_multiple=True)] = None
     shards: PositiveInt | None = None
     dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.jobs, int) and self.jobs < 1:
+            raise UsageError(f"there cannot be {self.jobs} processes", where="--jobs", mend="Give 1 or more, or auto.")
 
     def check_is_here(self) -> None:
         """Check that no option is for SLURM.
