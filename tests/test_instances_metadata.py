@@ -89,6 +89,13 @@ def test_an_outline_of_flat_bug_1_that_crosses_itself_is_mended() -> None:
     assert table.areas.tolist() == [200, 200]
 
 
+def test_an_animal_of_flat_bug_1_without_outline_and_box_is_left_out() -> None:
+    table = from_mapping(legacy(boxes=[[0, 0, 20, 20], [30, 5, 30, 5]])).instances
+    assert table.scores.tolist() == [0.9]
+    nothing = {name: [] for name in ("boxes", "contours", "confs", "classes", "scales", "areas")}
+    assert len(from_mapping(legacy(**nothing)).instances) == 0
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -98,6 +105,11 @@ def test_an_outline_of_flat_bug_1_that_crosses_itself_is_mended() -> None:
         "{}",
         json.dumps(legacy(boxes=[[1, 2, 3]])),
         json.dumps(legacy(contours=[])),
+        json.dumps(legacy(confs=[[], []])),
+        json.dumps(legacy(confs=["0.9", "0.4"])),
+        json.dumps(legacy(image_width=100.5)),
+        json.dumps(legacy(classes=[0, 1])),
+        "[" * 100_000,
         json.dumps(legacy(mask_width=0)),
         json.dumps(legacy(schema_version=99)),
         json.dumps(legacy(schema_version=2, polygons=[{"type": "Point", "coordinates": [1, 2]}] * 2)),

@@ -111,11 +111,11 @@ def from_mapping(values: dict[str, Any]) -> Metadata:
         raise ValueError(f"schema version {values['schema_version']!r} is not known here")
     polygons, with_outline = _exact_polygons(values) if exact else _contour_polygons(values)
     table = Instances(
-        boxes=_floats(values["boxes"]).reshape(count, 4),
-        scores=_floats(values["confs"]),
-        classes=_floats(values["classes"]).astype(np.int64) - 1,
+        boxes=_boxes(values["boxes"], count),
+        scores=_column(values["confs"], count),
+        classes=_column(values["classes"], count).astype(np.int64) - 1,
         polygons=polygons,
-        levels=_floats(values["scales"]),
+        levels=_column(values["scales"], count),
         width=_whole(values["image_width"]),
         height=_whole(values["image_height"]),
         class_names=tuple(values.get("class_names", ("insect",))),
@@ -166,6 +166,20 @@ def _floats(values: Any) -> npt.NDArray[np.float64]:
     return array.astype(np.float64)
 
 
+def _column(values: Any, count: int) -> npt.NDArray[np.float64]:
+    column = _floats(values)
+    if column.shape != (count,):
+        raise ValueError(f"there are {count} scores, and other values of shape {column.shape}")
+    return column
+
+
+def _boxes(values: Any, count: int) -> npt.NDArray[np.float64]:
+    boxes = _floats(values)
+    if boxes.shape != (count, 4) and (count or boxes.size):
+        raise ValueError(f"there are {count} scores, and boxes of shape {boxes.shape}")
+    return boxes.reshape(count, 4)
+
+
 def _whole(value: Any) -> int:
     if type(value) not in (int, float) or value % 1:
         raise ValueError(f"{value!r} is no number of pixels")
@@ -204,10 +218,10 @@ def _contour_polygons(values: dict[str, Any]) -> tuple[npt.NDArray[np.object_], 
     """
     scale = (values["image_width"] / values["mask_width"], values["image_height"] / values["mask_height"])
     contours = [_floats(contour).T for contour in values["contours"]]
-    boxes = shapely.box(*_floats(values["boxes"]).reshape(len(contours), 4).T)
+    boxes = shapely.box(*_boxes(values["boxes"], len(contours)).T)
     polygons = np.empty(len(contours), object)
     for row, points in enumerate(contours):
-        if points.size and not (np.abs(points) <= FARTHEST).all():
+        if points.size and (points.shape[1:] != (2,) or not (np.abs(points) <= FARTHEST).all()):
             raise ValueError("an outline has an impossible coordinate")
         polygons[row] = shapely.Polygon(points * scale) if len(points) > 2 else shapely.Polygon()
     polygons = _valid(polygons)
