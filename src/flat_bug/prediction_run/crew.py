@@ -84,7 +84,12 @@ class Crew:
                 # What is wrong with one of several devices is an error before anything is done.
                 has_begun = has_begun or all(worker.is_ready for worker in workers)
                 for worker in workers if has_begun else ():
-                    if todo and worker.is_ready and worker.position is None:
+                    if (
+                        todo
+                        and worker.is_ready
+                        and worker.position is None
+                        and not _must_wait(todo[0], deaths, workers)
+                    ):
                         image = images[todo[0]]
                         worker.hand_over(todo.popleft(), image, memory.get(image.name))
         finally:
@@ -214,13 +219,18 @@ def _who_speak(workers: Sequence[_Worker]) -> list[_Worker]:
 def _after(
     death: _DeathError, image: InputImage, position: int, deaths: "Counter[int]", todo: "deque[int]"
 ) -> Finished | None:
-    """Have an image tried again whose process has died, after all others, or return that it failed."""
+    """Have an image tried again whose process has died, behind all others, or return that it failed."""
     deaths[position] += 1
     log.info("%s: %s", image.file_name, death)
     if deaths[position] < TRIES:
         todo.append(position)
         return None
     return failed(image, f"{death}, {TRIES} times")
+
+
+def _must_wait(position: int, deaths: "Counter[int]", workers: Sequence[_Worker]) -> bool:
+    """Return whether an image must wait for others: one that has cost a process its life gets all the memory."""
+    return deaths[position] > 0 and any(worker.position is not None for worker in workers)
 
 
 def _how_it_ended(code: int) -> str:
