@@ -2,8 +2,12 @@
 
 import json
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -21,8 +25,8 @@ from flat_bug.cluster.submission import submissions
 from flat_bug.experiments.local import LocalSubmitter
 from flat_bug.experiments.predict_plan import begin_prediction, plan_prediction, run_folder_of, shares_of
 from flat_bug.experiments.predict_shard import predict_shard, read_images, write_images
-from flat_bug.experiments.predict_task import FINISHED
-from flat_bug.experiments.record import read_record
+from flat_bug.experiments.predict_task import FINISHED, PredictImages
+from flat_bug.experiments.record import NoProgressError, OutOfTimeError, read_record
 from flat_bug.experiments.results import write_results
 from flat_bug.experiments.run_folder import RunFolder, attempts_in
 from flat_bug.experiments.submitter import resume
@@ -170,6 +174,39 @@ def test_what_one_process_has_done_is_skipped_by_a_task(
     after = contents_of(whole)
     del before["coco_instances.json"]
     assert after == before
+
+
+def test_a_time_limit_shorter_than_an_image_does_not_go_round_for_ever(tmp_path: Path, spots_network: Path) -> None:
+    """The image is a pipe that nobody fills, so that it takes for ever, and tells when it is opened."""
+    pipe = tmp_path / "slow.png"
+    os.mkfifo(pipe)
+    write_images(tmp_path / "images.json", [InputImage(pipe, "slow.png", "slow")])
+    wanted = PredictImages(
+        images=str(tmp_path / "images.json"),
+        first=0,
+        count=1,
+        output=str(tmp_path / "out"),
+        weights=str(spots_network),
+    )
+
+    def out_of_time(number: int, frame: FrameType | None) -> None:
+        raise OutOfTimeError
+
+    def signal_when_opened() -> None:
+        writing = os.open(pipe, os.O_WRONLY)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(1)
+        os.close(writing)
+
+    before = signal.signal(signal.SIGUSR1, out_of_time)
+    thread = threading.Thread(target=signal_when_opened)
+    thread.start()
+    try:
+        with pytest.raises(NoProgressError, match="before a single image was done"):
+            predict_shard(wanted.model_dump(mode="json"), tmp_path / "attempt")
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_run_is_not_rehearsed_into_its_own_results(
