@@ -50,6 +50,8 @@ def test_geojson_gives_every_outline_back(place: Path, table: Instances) -> None
         assert properties["classification"]["name"] == table.class_names[table.classes[row]]
         assert properties["measurements"]["Score"] == table.scores[row]
         assert properties["measurements"]["Area px^2"] == pytest.approx(table.areas[row])
+        if table.mm_per_px is not None:
+            assert properties["measurements"]["Area mm^2"] == pytest.approx(table.areas[row] * table.mm_per_px**2)
     assert len({feature["id"] for feature in features}) == len(table)
 
 
@@ -162,6 +164,16 @@ def test_images_are_linked_where_they_are_known(tmp_path: Path) -> None:
     for folder in (targets["yolo"] / "images", targets["fiftyone"] / "data"):
         assert sorted(path.name for path in folder.iterdir()) == ["a.png", "sub__leer.png", "ü ' b.png"]
         assert (folder / "sub__leer.png").read_bytes() == (tmp_path / "images" / "sub" / "leer.png").read_bytes()
+
+
+def test_a_link_is_never_to_another_page_or_frame(tmp_path: Path) -> None:
+    path = tmp_path / "scan.tif"
+    path.write_bytes(b"")
+    places = {"first": {"page": 1}, "second": {"page": 2}, "frame": {"frame_index": 0, "time_s": 0.0}}
+    images = [ImageResult(f"{name}.tif", name, replace(table_of(), **place), path) for name, place in places.items()]
+    folder = write_formats([FORMATS["yolo"]], tmp_path, images)["yolo"]
+    assert [link.name for link in (folder / "images").iterdir()] == ["first.tif"]
+    assert len(list((folder / "labels").iterdir())) == 3
 
 
 def test_every_outline_is_a_run_length_mask_if_that_is_wanted(tmp_path: Path) -> None:

@@ -50,7 +50,12 @@ def _features(image: ImageResult) -> list[dict[str, Any]]:
 
 def _measurements(image: ImageResult) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
     table = image.table
-    return {"Score": table.scores, "Area px^2": table.areas, "Level": table.levels}
+    columns = {"Score": table.scores, "Area px^2": table.areas, "Level": table.levels}
+    if table.mm_per_px is not None:
+        columns["Area mm^2"] = table.areas * table.mm_per_px**2
+    if table.track_ids is not None:
+        columns["Track"] = table.track_ids.astype(np.float64)
+    return columns
 
 
 def _classification(names: tuple[str, ...], number: int) -> dict[str, Any]:

@@ -43,8 +43,10 @@ Add = Callable[[ImageResult], None]
 def link_image(folder: Path, image: ImageResult) -> None:
     """Make a link to an image in a folder: copies of large scans would fill a disk.
 
-    Its place is empty where nobody knows the image, or where there are no links, as on Windows for most.
+    Its place is empty where nobody knows the image, where it is a later page or a frame of its file, which a link
+    cannot say, or where there are no links, as on Windows for most.
     """
-    if image.path is not None:
+    is_whole_file = image.table.page in (None, 1) and image.table.frame_index is None
+    if image.path is not None and is_whole_file:
         with suppress(OSError):
             (folder / image.link_name).symlink_to(image.path.absolute())
