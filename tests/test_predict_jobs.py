@@ -19,7 +19,7 @@ from flat_bug.config import PredictSettings
 from flat_bug.errors import MissingPartError, WeightsError
 from flat_bug.files import sha256_of
 from flat_bug.prediction_run import Crew, Recipe, devices_of_jobs, find_images, predict_images
-from flat_bug.processors import usable_processors
+from flat_bug.processors import free_memory, processors_for_children, usable_processors
 
 MANY = 10
 SLOW = "2.5"
@@ -248,3 +248,26 @@ def test_processes_that_cannot_be_started_are_one_error(
     crew = Crew(Recipe(spots_network, PredictSettings()), ["cpu"] * 2)
     with pytest.raises(MissingPartError, match="could not be started: its process ended with exit code 7"):
         predict_images(find_images([images]), crew, output)
+
+
+def test_free_memory_is_what_the_system_and_slurm_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       16000000 kB\nMemAvailable:    8000000 kB\nHugePages_Total:       0\n")
+    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    assert free_memory(meminfo) == 8_000_000 * 1024
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1024")
+    assert free_memory(meminfo) == 2**30
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")  # all of the node
+    assert free_memory(meminfo) == 8_000_000 * 1024
+    meminfo.write_text("nothing known")
+    assert free_memory(meminfo) is None
+    assert free_memory(tmp_path / "absent") is None
+
+
+def test_processes_get_disjoint_shares_of_the_processors() -> None:
+    before = usable_processors()
+    ask = "from flat_bug.processors import usable_processors; print(usable_processors())"
+    with processors_for_children(before[:1]):
+        said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == str(before[:1] if hasattr(os, "sched_setaffinity") else before)
+    assert usable_processors() == before
