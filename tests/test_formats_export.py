@@ -89,6 +89,11 @@ def test_an_export_of_the_coco_file_says_the_same(
     assert {name: found[name] for name in same} == {name: expected[name] for name in same}
 
 
+def test_a_format_may_be_called_by_its_program(predicted: Path, tmp_path: Path) -> None:
+    assert fb("export", predicted, "-o", tmp_path / "out", "--formats", "QuPath, Label-Studio") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"geojson", "labelstudio"}
+
+
 def test_images_that_are_gone_are_told_of(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in results.rglob("metadata_*"):
         values = json.loads(path.read_text())

@@ -15,9 +15,9 @@ from flat_bug.datasets.folder import DatasetImage
 from flat_bug.datasets.imagefile import inspect_image
 from flat_bug.datasets.prepared import unique_names
 from flat_bug.datasets.split import SAME_SCENE, is_validation, same_scene
+from flat_bug.errors import ImageError
 from flat_bug.instances.single_ring import single_ring
 from flat_bug.instances.yolo import label_text
-from flat_bug.errors import ImageError
 
 digests = st.binary(max_size=20).map(lambda content: hashlib.md5(content, usedforsecurity=False).hexdigest())
 

@@ -1,6 +1,7 @@
 """In which formats all images are written for other programs."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,11 +38,14 @@ def format_names(words: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: There is no such format.
     """
-    names = [name.strip().lower() for word in words for name in word.split(",") if name.strip()]
-    if not names:
+    named = [name.strip() for word in words for name in word.split(",") if name.strip()]
+    if not named:
         return ()
     from flat_bug.instances.formats import FORMATS  # noqa: PLC0415 - loads shapely
 
+    # People may think of the program: QuPath, label-studio.
+    programs = {_plain(kind.used_with): kind.name for kind in FORMATS.values()}
+    names = [programs.get(_plain(name), _plain(name)) for name in named]
     for name in names:
         if name not in FORMATS:
             nearest = difflib.get_close_matches(name, FORMATS, n=1)
@@ -49,3 +53,7 @@ def format_names(words: Sequence[str]) -> tuple[str, ...]:
             listed = ", ".join(f"{kind.name} ({kind.used_with})" for kind in FORMATS.values())
             raise UsageError(f"there is no format {name!r}", where="--formats", mend=f"{hint}Known: {listed}.")
     return tuple(dict.fromkeys(names))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
