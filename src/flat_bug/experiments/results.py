@@ -12,6 +12,7 @@ from flat_bug.evaluation.scores import POOLED, SCORE_SCHEMA
 from flat_bug.evaluation.standings import ReportModel
 from flat_bug.experiments.node_path import NodePath
 from flat_bug.experiments.predict_task import CALL as PREDICTING
+from flat_bug.experiments.predict_task import PredictImages
 from flat_bug.experiments.run_folder import RunFolder, TaskState, TaskStatus
 from flat_bug.experiments.score_task import CALL, EVALUATION, PREDICTIONS, Scored, ScoreModel
 from flat_bug.experiments.task_table import task_table, write_task_page
@@ -83,7 +84,7 @@ def write_results(run: RunFolder, statuses: Sequence[TaskStatus] | None = None) 
     with atomic_path(run.report / "results.parquet") as temporary:
         table.write_parquet(temporary)
     if not scored:
-        return Results(table, statuses, write_task_page(table, run.page, run.plan))
+        return Results(table, statuses, write_task_page(table, run.page, run.plan, _predictions(statuses)))
     # Figures take a second to import, which `fb status` and the start of a run do not have.
     from flat_bug.evaluation.report import write_report  # noqa: PLC0415
 
@@ -115,6 +116,12 @@ def result_table(statuses: Sequence[TaskStatus]) -> pl.DataFrame:
         for dataset in datasets
     ]
     return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _predictions(statuses: Sequence[TaskStatus]) -> Path | None:
+    """Return the folder that tasks have predicted images into."""
+    predicting = [status.task for status in statuses if status.task.call == PREDICTING]
+    return PredictImages.model_validate(predicting[0].args).folder() if predicting else None
 
 
 def _table_of_tasks(run: RunFolder, statuses: Sequence[TaskStatus]) -> pl.DataFrame:

@@ -32,8 +32,14 @@ def task_table(run: RunFolder, statuses: Sequence[TaskStatus]) -> pl.DataFrame:
     return pl.DataFrame([_row(run, status) for status in statuses], schema=SCHEMA)
 
 
-def write_task_page(table: pl.DataFrame, output: Path, plan: Plan) -> Path:
+def write_task_page(table: pl.DataFrame, output: Path, plan: Plan, predictions: Path | None = None) -> Path:
     """Write a table of tasks as one HTML page and return its path.
+
+    Args:
+        table: A row for each task.
+        output: The page.
+        plan: The plan of the run.
+        predictions: Folder that the tasks have predicted into, if they have.
 
     Raises:
         OutputError: The page cannot be written.
@@ -49,6 +55,7 @@ def write_task_page(table: pl.DataFrame, output: Path, plan: Plan) -> Path:
         title=f"Tasks of {plan.experiment}",
         columns=table.columns,
         rows=[[_cell(value) for value in row] for row in table.iter_rows()],
+        output=None if predictions is None else str(predictions),
         command=shlex.join(plan.command),
         planned=plan.created,
         versions=plan.versions,
