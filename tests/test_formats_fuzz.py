@@ -77,7 +77,9 @@ def changed(draw: st.DrawFn, value: Any) -> Any:
 
 @st.composite
 def metadata_texts(draw: st.DrawFn) -> str:
-    whole = LEGACY if draw(st.booleans()) else to_mapping(Metadata(draw(tables()), "a.jpg", "id"))
+    whole: dict[str, Any] = LEGACY if draw(st.booleans()) else to_mapping(Metadata(draw(tables()), "a.jpg", "id"))
+    if draw(st.booleans()):
+        whole = whole | {"track_ids": list(range(len(whole["confs"]))), "page": 2, "frame_index": 7, "time_s": 0.25}
     for _ in range(draw(st.integers(0, 3))):
         whole = changed(draw, whole)
     return json.dumps(whole)

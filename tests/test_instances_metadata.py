@@ -109,6 +109,8 @@ def test_an_animal_of_flat_bug_1_without_outline_and_box_is_left_out() -> None:
         json.dumps(legacy(confs=["0.9", "0.4"])),
         json.dumps(legacy(image_width=100.5)),
         json.dumps(legacy(classes=[0, 1])),
+        json.dumps(legacy(classes=[1.5, 1])),
+        json.dumps(legacy(classes=[1e300, 1])),
         "[" * 100_000,
         json.dumps(legacy(mask_width=0)),
         json.dumps(legacy(schema_version=99)),

@@ -20,6 +20,8 @@ SCHEMA_VERSION = 2
 FARTHEST = 1e9
 """No coordinate is farther out than this, in pixels."""
 LARGEST_SIDE = 10**9
+LARGEST_WHOLE = 2**53
+"""Up to it every whole number is a float."""
 POLYGONAL = [shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON]
 
 
@@ -93,6 +95,8 @@ def to_mapping(metadata: Metadata) -> dict[str, Any]:
         "polygons": [json.loads(text) for text in shapely.to_geojson(table.polygons)],
         "class_names": list(table.class_names),
         "mm_per_px": table.mm_per_px,
+        "mm_per_px_relative_sd": table.mm_per_px_relative_sd,
+        "measurements": {name: _with_nulls(column) for name, column in table.measurements.items()},
         "provenance": asdict(table.provenance),
         **table.place_in_file(),
         **({} if table.track_ids is None else {"track_ids": table.track_ids.tolist()}),
@@ -113,18 +117,22 @@ def from_mapping(values: dict[str, Any]) -> Metadata:
     table = Instances(
         boxes=_boxes(values["boxes"], count),
         scores=_column(values["confs"], count),
-        classes=_column(values["classes"], count).astype(np.int64) - 1,
+        classes=_whole_column(values["classes"], count) - 1,
         polygons=polygons,
         levels=_column(values["scales"], count),
         width=_whole(values["image_width"]),
         height=_whole(values["image_height"]),
         class_names=tuple(values.get("class_names", ("insect",))),
         mm_per_px=values.get("mm_per_px"),
+        mm_per_px_relative_sd=values.get("mm_per_px_relative_sd", 0.0),
+        measurements={
+            str(name): _column_with_nulls(column, count) for name, column in values.get("measurements", {}).items()
+        },
         provenance=Provenance(**values.get("provenance", {})),
-        page=_optional(values, "page", int),
-        frame_index=_optional(values, "frame_index", int),
-        time_s=_optional(values, "time_s", float),
-        track_ids=_optional(values, "track_ids", lambda ids: np.asarray(ids, np.int64)),
+        page=_optional(values, "page", _whole),
+        frame_index=_optional(values, "frame_index", _whole),
+        time_s=_optional(values, "time_s", lambda seconds: float(_column([seconds], 1)[0])),
+        track_ids=_optional(values, "track_ids", lambda ids: _whole_column(ids, count)),
     )
     _check(table)
     identifier = values.get("identifier", "")
@@ -153,6 +161,11 @@ def _check(table: Instances) -> None:
         raise ValueError("a class has no name")
     if table.mm_per_px is not None and not (type(table.mm_per_px) in (int, float) and 0 < table.mm_per_px < math.inf):
         raise ValueError(f"a pixel has the impossible size of {table.mm_per_px!r} mm")
+    if table.time_s is not None and not math.isfinite(table.time_s):
+        raise ValueError("the time of a frame is not a finite number")
+    uncertainty = table.mm_per_px_relative_sd
+    if type(uncertainty) not in (int, float) or not 0 <= uncertainty < 1:
+        raise ValueError(f"the scale has the impossible uncertainty {uncertainty!r}")
     texts = [value for name, value in asdict(table.provenance).items() if name != "settings"]
     if not all(isinstance(text, str) for text in texts) or not isinstance(table.provenance.settings, dict):
         raise ValueError("the provenance is not texts and settings")
@@ -169,8 +182,24 @@ def _floats(values: Any) -> npt.NDArray[np.float64]:
 def _column(values: Any, count: int) -> npt.NDArray[np.float64]:
     column = _floats(values)
     if column.shape != (count,):
-        raise ValueError(f"there are {count} scores, and other values of shape {column.shape}")
+        raise ValueError(f"{count} values are expected, and there are some of shape {column.shape}")
     return column
+
+
+def _with_nulls(column: npt.NDArray[np.float64]) -> list[float | None]:
+    """Return numbers for JSON, which has none that is not a number."""
+    return [value if math.isfinite(value) else None for value in column.tolist()]
+
+
+def _column_with_nulls(values: Any, count: int) -> npt.NDArray[np.float64]:
+    return _column([math.nan if value is None else value for value in values], count)
+
+
+def _whole_column(values: Any, count: int) -> npt.NDArray[np.int64]:
+    column = _column(values, count)
+    if not (np.abs(column) <= LARGEST_WHOLE).all() or (column % 1).any():
+        raise ValueError("a class or a track is no whole number")
+    return column.astype(np.int64)
 
 
 def _boxes(values: Any, count: int) -> npt.NDArray[np.float64]:
@@ -182,7 +211,7 @@ def _boxes(values: Any, count: int) -> npt.NDArray[np.float64]:
 
 def _whole(value: Any) -> int:
     if type(value) not in (int, float) or value % 1:
-        raise ValueError(f"{value!r} is no number of pixels")
+        raise ValueError(f"{value!r} is no whole number")
     return int(value)
 
 
