@@ -13,6 +13,7 @@ from flat_bug.instances.fiftyone import open_fiftyone
 from flat_bug.instances.geojson import write_geojson
 from flat_bug.instances.image_result import Add, ImageResult
 from flat_bug.instances.labelstudio import open_labelstudio
+from flat_bug.instances.measurement_table import CSV_NAME, PARQUET_NAME, open_csv, open_parquet
 from flat_bug.instances.yolo import open_yolo
 
 COCO_NAME = "coco_instances.json"
@@ -155,8 +156,18 @@ def _open_fiftyone(folder: Path, _: FormatOptions) -> AbstractContextManager[Add
     return open_fiftyone(folder)
 
 
+def _open_csv(path: Path, _: FormatOptions) -> AbstractContextManager[Add]:
+    return open_csv(path)
+
+
+def _open_parquet(path: Path, _: FormatOptions) -> AbstractContextManager[Add]:
+    return open_parquet(path)
+
+
 _KNOWN = (
     Format("coco", "pycocotools, Detectron2 and most others", COCO_NAME, _open_coco, is_folder=False),
+    Format("measurements", "spreadsheets and R", CSV_NAME, _open_csv, is_folder=False),
+    Format("parquet", "R, pandas and polars", PARQUET_NAME, _open_parquet, is_folder=False),
     Format("geojson", "QuPath", "geojson", _open_geojson),
     Format("cvat", "CVAT", "cvat", _open_cvat),
     Format("labelstudio", "Label Studio", "labelstudio", _open_labelstudio),

@@ -1,5 +1,6 @@
 """The instances found in one image: a frozen columnar table from which every format is written."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -43,6 +44,8 @@ class Instances:
         frame_index: Which frame of a video the image is, from 0.
         time_s: When that frame is shown, in seconds from the start of the video.
         track_ids: ``(n,)`` which animal of the video each instance is, from 1; None where nobody looked.
+        mm_per_px_relative_sd: Standard deviation of ``mm_per_px`` as a share of it.
+        measurements: What ``flat_bug.measurement`` found, ``(n,)`` each, by names with their units: ``length_px``.
     """
 
     boxes: Floats
@@ -59,6 +62,8 @@ class Instances:
     frame_index: int | None = None
     time_s: float | None = None
     track_ids: npt.NDArray[np.int64] | None = None
+    mm_per_px_relative_sd: float = 0.0
+    measurements: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.scores)
@@ -69,8 +74,11 @@ class Instances:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, scores {self.scores.shape}")
         if self.track_ids is not None and self.track_ids.shape != (count,):
             raise ValueError(f"track_ids has shape {self.track_ids.shape}, scores {self.scores.shape}")
-        for name in self._columns():
-            getattr(self, name).setflags(write=False)
+        for name, column in self.measurements.items():
+            if column.shape != (count,):
+                raise ValueError(f"{name} has shape {column.shape}, scores {self.scores.shape}")
+        for column in (*(getattr(self, name) for name in self._columns()), *self.measurements.values()):
+            column.setflags(write=False)
 
     @classmethod
     def empty(cls, width: int, height: int, **others: Any) -> Self:
@@ -107,7 +115,9 @@ class Instances:
 
     def __getitem__(self, rows: slice | npt.NDArray[Any]) -> Self:
         """Return the chosen rows: a slice, a boolean mask or an array of indices."""
-        return replace(self, **{name: getattr(self, name)[rows].copy() for name in self._columns()})
+        measurements = {name: column[rows].copy() for name, column in self.measurements.items()}
+        columns = {name: getattr(self, name)[rows].copy() for name in self._columns()}
+        return replace(self, **columns, measurements=measurements)
 
     def _columns(self) -> tuple[str, ...]:
         columns = ("boxes", "scores", "classes", "polygons", "levels")
@@ -135,5 +145,7 @@ def _same(mine: object, theirs: object) -> bool:
     if isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
         if mine.dtype == object:
             return mine.shape == theirs.shape and bool(np.all(shapely.equals_identical(mine, theirs)))
-        return np.array_equal(mine, theirs)
+        return np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f")
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return mine.keys() == theirs.keys() and all(_same(mine[name], theirs[name]) for name in mine)
     return mine == theirs

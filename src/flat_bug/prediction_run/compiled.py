@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from flat_bug.files import cannot_write, remove
-from flat_bug.instances.formats import COCO_NAME, FORMATS, is_ours, refuse_others_work, write_formats
+from flat_bug.instances.formats import FORMATS, is_ours, refuse_others_work, write_formats
 from flat_bug.instances.image_result import ImageResult
 from flat_bug.instances.metadata import read_metadata
 from flat_bug.prediction_run.inputs import SUMMARY_NAME, InputImage
@@ -23,7 +23,7 @@ def clear_compiled(output: Path, formats: Collection[str] = ()) -> None:
     Raises:
         OutputError: Something cannot be removed, or a folder that is about to be written holds somebody's work.
     """
-    remove([output / COCO_NAME, output / SUMMARY_NAME])
+    remove([output / SUMMARY_NAME, *(output / kind.target for kind in FORMATS.values() if not kind.is_folder)])
     for kind in FORMATS.values():
         folder = output / kind.target
         if not kind.is_folder or not folder.exists():

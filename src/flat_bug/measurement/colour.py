@@ -1,0 +1,63 @@
+"""The mean colour of each animal: every pixel counts as far as the outline covers it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyvips
+
+from flat_bug.instances.coverage import coverage
+from flat_bug.instances.pixels import Pixels
+from flat_bug.instances.table import Instances
+
+Floats = npt.NDArray[np.float64]
+
+PIXELS_AT_ONCE = 1 << 19
+"""Of a huge animal, so that memory stays bounded."""
+NAMES = ("red", "green", "blue", "lab_l", "lab_a", "lab_b")
+
+
+def mean_colours(table: Instances, pixels: Pixels) -> dict[str, Floats]:
+    """Return the means of the sRGB values (0–255) and of the CIELAB values (D65) of each animal, as columns.
+
+    The mean of L*a*b* is not the L*a*b* of the mean: it is what two halves of an animal look like on average.
+
+    Raises:
+        ImageError: The image is damaged there.
+    """
+    means = np.full((len(table), len(NAMES)), np.nan)
+    for row, polygon in enumerate(table.polygons):
+        sums, weight = np.zeros(len(NAMES)), 0.0
+        for x, y, width, height in _strips(table.boxes[row], table.width, table.height):
+            covered = coverage(polygon, x, y, width, height)
+            inside = covered > 0
+            shares = covered[inside].astype(np.float64)
+            if len(shares):
+                colours = pixels.read(x, y, width, height)[inside]
+                sums += np.concatenate([shares @ colours, shares @ _lab(colours)])
+                weight += float(shares.sum())
+        if weight > 0:
+            means[row] = sums / weight
+    return dict(zip(NAMES, means.T.copy(), strict=True))
+
+
+def _strips(box: Floats, image_width: int, image_height: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield x, y, width and height of the pieces that the part of a box on the image is read in."""
+    low, high = np.floor(box[:2]), np.ceil(box[2:])
+    if not np.isfinite(box).all():
+        return
+    x1, y1 = np.clip(low, 0, (image_width, image_height)).astype(int).tolist()
+    x2, y2 = np.clip(high, 0, (image_width, image_height)).astype(int).tolist()
+    width = x2 - x1
+    if width <= 0:
+        return
+    rows = max(1, PIXELS_AT_ONCE // width)
+    for y in range(y1, y2, rows):
+        yield x1, y, width, min(rows, y2 - y)
+
+
+def _lab(colours: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """Return ``float32 (n, 3)`` CIELAB of sRGB colours ``(n, 3)``."""
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(colours[None])).copy(interpretation="srgb")
+    return np.ndarray(colours.shape, np.float32, image.colourspace("lab").write_to_memory())
