@@ -55,7 +55,7 @@ def write_images(path: Path, images: list[InputImage]) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    whole = [{**each, "path": str(Path(each["path"]).absolute())} for each in IMAGES.dump_python(images)]
+    whole = [{**each, "path": str(Path(each["path"]).absolute())} for each in IMAGES.dump_python(images, mode="json")]
     write_json(path, whole)
 
 
