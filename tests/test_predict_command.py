@@ -87,6 +87,7 @@ def test_it_writes_a_folder_for_each_image_and_two_files_for_all(
         "c/metadata_c.json",
         "c/overview_c.jpg",
         "coco_instances.json",
+        "measurements.csv",
         "summary.csv",
     ]
     assert str(output) in capsys.readouterr().out
@@ -118,12 +119,13 @@ def test_the_json_says_where_it_comes_from(command: Words, images: Path, output:
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
-        (["--no-crops"], {"metadata", "overview", "coco", "summary"}),
-        (["--no-overviews"], {"crop", "metadata", "coco", "summary"}),
-        (["--no-metadata"], {"crop", "overview", "coco", "summary"}),
-        (["-C"], {"crop", "metadata", "overview", "summary"}),
+        (["--no-crops"], {"metadata", "overview", "coco", "measurements", "summary"}),
+        (["--no-overviews"], {"crop", "metadata", "coco", "measurements", "summary"}),
+        (["--no-metadata"], {"crop", "overview", "coco", "measurements", "summary"}),
+        (["-C"], {"crop", "metadata", "overview", "measurements", "summary"}),
         (["--only-overviews"], {"overview", "summary"}),
-        (["--no_crops", "--no_overviews", "--no_metadata"], {"coco", "summary"}),
+        (["--no-measurements"], {"crop", "metadata", "overview", "coco", "summary"}),
+        (["--no_crops", "--no_overviews", "--no_metadata"], {"coco", "measurements", "summary"}),
     ],
 )
 def test_what_is_not_wanted_is_not_written(command: Words, output: Path, options: list[str], kinds: set[str]) -> None:

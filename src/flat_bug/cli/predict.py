@@ -10,6 +10,7 @@ from flat_bug.cli.interrupts import tidied_up
 from flat_bug.cli.predict_options.crops import CropChoice
 from flat_bug.cli.predict_options.formats import FormatChoice
 from flat_bug.cli.predict_options.images import ImageOptions
+from flat_bug.cli.predict_options.measurements import MeasurementOptions
 from flat_bug.cli.predict_options.model import ModelOptions
 from flat_bug.cli.predict_options.results import ResultOptions
 from flat_bug.cli.predict_options.run import RunOptions
@@ -29,6 +30,7 @@ def predict(
     results: ResultOptions | None = None,
     crops: CropChoice | None = None,
     others: FormatChoice | None = None,
+    sizes: MeasurementOptions | None = None,
     run: RunOptions | None = None,
 ) -> int:
     """Find and outline every arthropod in images of any size.
@@ -40,12 +42,13 @@ def predict(
     Example: fb predict -i scans -o results
     """
     model, results, run = model or ModelOptions(), results or ResultOptions(), run or RunOptions()
+    sizes = sizes or MeasurementOptions()
     if results.verbose:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("flat_bug").setLevel(logging.INFO)
     output, wanted, settings, devices = (
         results.folder(),
-        results.settings(others, crops),
+        results.settings(others, crops, sizes),
         model.settings(),
         model.devices(),
     )
@@ -53,7 +56,7 @@ def predict(
     # Imported here, because onnxruntime and libvips take longer to load than `fb predict --help` should.
     from flat_bug.prediction_run import Recipe, devices_of_jobs, predict_images, predictor_of  # noqa: PLC0415
 
-    images = chosen.images(output)
+    images = sizes.with_scales(chosen.images(output))
     recipe = Recipe(model.model_weights, settings, model.trust_weights)
     if run.slurm is not None:
         _note_missing_card(model.model_weights, settings)

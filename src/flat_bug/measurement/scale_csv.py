@@ -1,6 +1,7 @@
 """Scales of many images from a table that somebody wrote."""
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 from flat_bug.errors import FlatBugError, UsageError
@@ -40,9 +41,29 @@ def read_scales(path: Path) -> dict[str, Scale]:
     return found
 
 
-def scales_of(file_names: list[str], scales: dict[str, Scale]) -> list[Scale | None]:
-    """Return the scale of each image, by its path or, where that is not named, by the last part of it."""
-    return [scales.get(name, scales.get(name.rpartition("/")[2])) for name in file_names]
+def scales_of(file_names: list[str], scales: dict[str, Scale], path: Path) -> tuple[list[Scale | None], list[str]]:
+    """Return the scale of each image, by its path or, where that is not named, by the last part of it.
+
+    Args:
+        file_names: Paths of images below the input folder.
+        scales: From ``read_scales``.
+        path: The table, for messages.
+
+    Returns:
+        The scales, and the names in the table that no image has.
+
+    Raises:
+        UsageError: A name may mean several images.
+    """
+    keys = [name if name in scales else name.rpartition("/")[2] for name in file_names]
+    twice = [key for key, count in Counter(keys).items() if count > 1 and key in scales]
+    if twice:
+        raise UsageError(
+            f"several images are called {twice[0]}",
+            where=path,
+            mend="Name each with its folder, as below the input folder: tray1/card.jpg",
+        )
+    return [scales.get(key) for key in keys], sorted(scales.keys() - set(keys))
 
 
 def _unit(columns: list[str], path: Path) -> str:

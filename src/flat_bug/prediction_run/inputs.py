@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from flat_bug.errors import UsageError
 from flat_bug.instances.formats import FORMATS
+from flat_bug.measurement import Scale
 
 DEFAULT_PATTERN = r"\.(jpe?g|png|tiff?|webp|heic|heif|avif|jp2|jxl)$"
 """Names of files in a folder that are images; matched anywhere in the name, in any case."""
@@ -34,11 +35,13 @@ class InputImage:
         path: The file.
         file_name: Its path below the input folder, with ``/``.
         name: What its results are called: its stem, and the folders above it where two images have the same stem.
+        scale: Size of its pixels, where that is known.
     """
 
     path: Path
     file_name: str
     name: str
+    scale: Scale | None = None
 
 
 def find_images(

@@ -23,6 +23,7 @@ class OutputSettings(Settings):
     overviews: bool = Field(True, description="A picture of the image with its instances drawn in.")
     metadata: bool = Field(True, description="The JSON of the image.")
     coco: bool = Field(True, description="One COCO file of all images.")
+    measurements: bool = Field(True, description="Length, width, colour and more of each instance, and a CSV of all.")
     formats: tuple[str, ...] = Field((), description="Formats of all images that other programs read.")
     coco_rle: bool = Field(False, description="Run-length masks in the COCO file for all outlines.")
     image_url: str | None = Field(None, description="What stands before the name of an image in Label Studio's tasks.")
@@ -53,7 +54,8 @@ class OutputSettings(Settings):
     @property
     def all_formats(self) -> tuple[str, ...]:
         """The formats of all images that are written, each once."""
-        return tuple(dict.fromkeys([*(["coco"] if self.coco else []), *self.formats]))
+        own = {"coco": self.coco, "measurements": self.measurements}
+        return tuple(dict.fromkeys([*(name for name, wanted in own.items() if wanted), *self.formats]))
 
     @property
     def crop_options(self) -> CropOptions:

@@ -2,7 +2,9 @@
 
 import json
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from flat_bug.instances.crops import CropOptions, crops, encode_png, record_of
 from flat_bug.instances.metadata import Metadata, read_metadata, write_metadata
 from flat_bug.instances.overview import encode_jpeg, overview
 from flat_bug.instances.table import Instances, Provenance
+from flat_bug.measurement import measured, with_scale
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.layout import Layout, OutputSettings, has_identifier
@@ -85,10 +88,27 @@ class ResultsWriter:
             stale = [path for path in former if not has_identifier(path, found.identifier)]
             remove(stale)
             former = [path for path in former if path not in stale]
-        metadata, complete = self._write_missing(image, found, set(former))
+        pixels = cache(partial(open_image, image.path))
+        with_numbers = self._measured(image, found, pixels)
+        if with_numbers != found:
+            # Only the numbers are new: the same outlines in another scale, for instance.
+            found, json_path = with_numbers, self._layout.metadata(image.name, found.identifier)
+            former = [path for path in former if path != json_path]
+        metadata, complete = self._write_missing(image, found, set(former), pixels)
         table = found.instances
         status: Status = "skipped" if kept is not None and complete else "done"
         return Written(status, len(table), table.width, table.height, metadata, found.identifier)
+
+    def _measured(self, image: InputImage, found: Metadata, pixels: Callable[[], LazyImage]) -> Metadata:
+        """Return what was found with what is to be measured of it; what a former run has measured is kept."""
+        table = found.instances
+        if not self._settings.measurements:
+            table = with_scale(replace(table, measurements={}), image.scale)
+        elif table.measurements:
+            table = with_scale(table, image.scale)
+        else:
+            table = measured(table, pixels() if len(table) else None, image.scale)
+        return replace(found, instances=table)
 
     def made_of(self, image: InputImage) -> str | None:
         """Return a text of all that the results of an image depend on but its file; nothing where that is unknown.
@@ -128,7 +148,9 @@ class ResultsWriter:
         except OSError as error:
             raise ImageError(f"the image cannot be opened: {error.strerror}", where=image) from error
 
-    def _write_missing(self, image: InputImage, found: Metadata, present: set[Path]) -> tuple[Path | None, bool]:
+    def _write_missing(
+        self, image: InputImage, found: Metadata, present: set[Path], pixels: Callable[[], LazyImage]
+    ) -> tuple[Path | None, bool]:
         """Write what is wanted and not present, the JSON last, since it says that the image is done.
 
         Returns:
@@ -141,10 +163,9 @@ class ResultsWriter:
         picture = self._layout.overview(name, identifier)
         wants_picture = self._settings.overviews and picture not in present
         if rows or wants_picture:
-            pixels = open_image(image.path)
-            _write_crops(pixels, table, paths, rows, self._settings.crop_options)
+            _write_crops(pixels(), table, paths, rows, self._settings.crop_options)
             if wants_picture:
-                _write_bytes(picture, encode_jpeg(overview(pixels, table, fast=self._settings.fast)))
+                _write_bytes(picture, encode_jpeg(overview(pixels(), table, fast=self._settings.fast)))
         metadata = self._layout.metadata(name, identifier)
         wants_metadata = self._settings.metadata and metadata not in present
         if wants_metadata:

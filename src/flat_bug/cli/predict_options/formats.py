@@ -17,8 +17,8 @@ class FormatChoice:
     """What other programs get.
 
     Attributes:
-        formats: Folders that other programs read: geojson (QuPath), cvat, labelstudio, yolo (ultralytics), fiftyone;
-            several with commas.
+        formats: What other programs read: geojson (QuPath), cvat, labelstudio, yolo (ultralytics), fiftyone, parquet
+            (the measurements); several with commas.
         coco_rle: Write all outlines of the COCO file as run-length masks, not only those with holes.
         image_url: What stands before the names of images in Label Studio's tasks, if they are on a server.
     """

@@ -8,6 +8,7 @@ from cyclopts import Group, Parameter
 
 from flat_bug.cli.predict_options.crops import CropChoice
 from flat_bug.cli.predict_options.formats import FormatChoice
+from flat_bug.cli.predict_options.measurements import MeasurementOptions
 from flat_bug.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ class ResultOptions:
             raise UsageError("there is no output folder", mend="Name one with -o, or write nothing with -S.")
         return None if self.no_save else self.output
 
-    def settings(self, formats: FormatChoice | None = None, crops: CropChoice | None = None) -> "OutputSettings":
+    def settings(
+        self,
+        formats: FormatChoice | None = None,
+        crops: CropChoice | None = None,
+        sizes: MeasurementOptions | None = None,
+    ) -> "OutputSettings":
         """Return what is written, for other programs too."""
         from flat_bug.prediction_run import OutputSettings  # noqa: PLC0415  # loads libvips
 
@@ -62,6 +68,10 @@ class ResultOptions:
         others = (formats or FormatChoice()).chosen()
         if "coco" in others["formats"] and (self.no_compiled_coco or self.only_overviews):
             raise UsageError("--formats asks for coco, and another option leaves it out", mend="Give one of them.")
+        measure = not (self.only_overviews or (sizes is not None and sizes.no_measurements))
+        for name in {"measurements", "parquet"}.intersection(others["formats"]):
+            if not measure:
+                raise UsageError(f"--formats asks for {name}, and another option leaves it out", mend="Give one.")
         chosen = {
             **others,
             **(crops or CropChoice()).chosen(),
@@ -69,6 +79,7 @@ class ResultOptions:
             "overviews": not self.no_overviews,
             "metadata": not (self.no_metadata or self.only_overviews),
             "coco": not (self.no_compiled_coco or self.only_overviews),
+            "measurements": measure,
             "long_format": self.long_format,
             "fast": self.fast,
             "identifier": self.id,
