@@ -126,7 +126,8 @@ def from_mapping(values: dict[str, Any]) -> Metadata:
         mm_per_px=values.get("mm_per_px"),
         mm_per_px_relative_sd=values.get("mm_per_px_relative_sd", 0.0),
         measurements={
-            str(name): _column_with_nulls(column, count) for name, column in values.get("measurements", {}).items()
+            str(name): _column_with_nulls(column, count)
+            for name, column in dict(values.get("measurements", {})).items()
         },
         provenance=Provenance(**values.get("provenance", {})),
         page=_optional(values, "page", _whole),
