@@ -48,11 +48,21 @@ def test_geojson_gives_every_outline_back(place: Path, table: Instances) -> None
         properties = feature["properties"]
         assert properties["objectType"] == "detection"
         assert properties["classification"]["name"] == table.class_names[table.classes[row]]
-        assert properties["measurements"]["Score"] == table.scores[row]
-        assert properties["measurements"]["Area px^2"] == pytest.approx(table.areas[row])
+        assert properties["measurements"]["score"] == table.scores[row]
+        assert properties["measurements"]["area_px2"] == pytest.approx(table.areas[row])
         if table.mm_per_px is not None:
-            assert properties["measurements"]["Area mm^2"] == pytest.approx(table.areas[row] * table.mm_per_px**2)
+            assert properties["measurements"]["area_mm2"] == pytest.approx(table.areas[row] * table.mm_per_px**2)
     assert len({feature["id"] for feature in features}) == len(table)
+
+
+def test_geojson_has_what_was_measured_and_leaves_out_what_is_not_known(tmp_path: Path) -> None:
+    table = table_of(shapely.box(1, 1, 9, 9), shapely.box(20, 20, 29, 29))
+    measured = replace(table, measurements={"length_mm": np.array([2.5, np.nan])}, track_ids=np.array([4, 9]))
+    write_geojson(tmp_path / "x.geojson", ImageResult("x.png", "x", measured))
+    features = json.loads((tmp_path / "x.geojson").read_text())["features"]
+    first, second = (feature["properties"]["measurements"] for feature in features)
+    assert (first["length_mm"], first["track_id"]) == (2.5, 4)
+    assert "length_mm" not in second
 
 
 @given(tables())
