@@ -10,7 +10,7 @@ GLINT = 0.1
 """A hole that is smaller than this share of its part is a reflection in the mask and no shape of the animal."""
 PART = 0.1
 """A part that is smaller than this share of the largest one is the end of a leg, or a speck, and not body."""
-BRIDGE = 0.02
+BRIDGE = 0.05
 """Half the width of what joins two parts, as a share of the root of the largest part's area."""
 
 Geometries = npt.NDArray[np.object_]

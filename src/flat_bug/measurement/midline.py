@@ -130,6 +130,7 @@ def _measure(bodies: Geometries, points: Floats, owners: Integers) -> tuple[Floa
     largest = _best(axis.radii, axis.owners, len(bodies))
     # What is too thin for any disc to be found is its own axis.
     length, width, known = _longest(bodies), _narrowest(bodies), largest >= 0
+    known[known] = axis.radii[largest[known]] > 0
     if not known.any():
         return length, width
     thick = axis.radii >= LEG * axis.radii[largest[axis.owners]]
@@ -160,8 +161,14 @@ def _medial_axis(bodies: Geometries, points: Floats, owners: Integers) -> _Axis:
     own = (owner[:, None] == owners[corners]).all(axis=1)
     centres, radii = _circles(local[corners])
     centres, radii = centres * side[owner, None] + low[owner], radii * side[owner]
-    own &= np.isfinite(radii)
-    own[own] = shapely.contains_xy(bodies[owner[own]], *centres[own].T)
+    inside = own & np.isfinite(radii)
+    inside[inside] = shapely.contains_xy(bodies[owner[inside]], *centres[inside].T)
+    # A waist may be thinner than the points are apart: what lies in it leads on, though it holds no disc.
+    passage = own & ~inside
+    middles = points[corners[passage]].mean(axis=1)
+    centres[passage], radii[passage] = middles, 0
+    passage[passage] = shapely.contains_xy(bodies[owner[passage]], *middles.T)
+    own = inside | passage
     order = np.flatnonzero(own)[np.argsort(owner[own], kind="stable")]
     number = np.full(len(own), -1)
     number[order] = np.arange(len(order))
