@@ -22,9 +22,9 @@ def scale_of_resolution(path: Path) -> Scale | str:
         ImageError: The file is no image.
     """
     image = load(path)
-    if image.get_typeof("resolution-unit") == 0:
+    # libvips gives pixels per millimetre, whatever the file has, and 1 where it has nothing.
+    if image.xres == image.yres == 1:
         return "it says no resolution"
-    # libvips gives pixels per millimetre, whatever the file has; 1 stands for nothing.
     across, down = (value * MM_PER_INCH for value in (image.xres, image.yres))
     if min(across, down) <= 0 or abs(across / down - 1) > UNEQUAL:
         return f"its pixels are not square ({across:.0f} × {down:.0f} dpi)"
