@@ -33,6 +33,7 @@ def tables(draw: st.DrawFn) -> Instances:
     found = draw(st.lists(outlines(), max_size=4))
     column = np.empty(len(found), object)
     column[:] = found
+    numbers = st.floats(0, 1e9) | st.just(float("nan"))
     shares = st.lists(st.floats(0, 1), min_size=len(found), max_size=len(found))
     return Instances.from_polygons(
         column,
@@ -43,6 +44,8 @@ def tables(draw: st.DrawFn) -> Instances:
         levels=np.array(draw(shares)),
         class_names=("insect", "spider", "mite", "snail"),
         mm_per_px=draw(st.none() | st.floats(1e-4, 1)),
+        mm_per_px_relative_sd=draw(st.floats(0, 0.5)),
+        measurements={"length_px": np.array(draw(st.lists(numbers, min_size=len(found), max_size=len(found))), float)},
         provenance=Provenance("ab" * 32, "cd" * 32, draw(st.text(max_size=5)), {"overlap": 0.2, "sizes": [1.0, 2.5]}),
         page=draw(st.none() | st.integers(1, 9)),
         frame_index=draw(st.none() | st.integers(0, 10**6)),

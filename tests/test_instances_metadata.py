@@ -123,3 +123,21 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(DatasetError) as caught:
         read_metadata(path)
     assert caught.value.where == str(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"measurements": [1]},
+        {"measurements": {"length_px": [1.0]}},
+        {"measurements": {"length_px": ["long", "short"]}},
+        {"measurements": {"length_px": 3}},
+        {"mm_per_px_relative_sd": -1},
+        {"mm_per_px_relative_sd": "some"},
+    ],
+)
+def test_measurements_that_do_not_belong_to_the_animals_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(legacy(**changes)))
+    with pytest.raises(DatasetError):
+        read_metadata(path)

@@ -1,6 +1,9 @@
 """Shapes of known size are measured as what they are, wherever they lie and however they are turned."""
 
+import json
 import tracemalloc
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +15,7 @@ from shapely import affinity
 from tests.bodies import crescent, ellipse, rectangle, with_legs
 from tests.outlines import outlines, polygons
 
+from flat_bug.imaging import open_image
 from flat_bug.instances.coverage import coverage
 from flat_bug.instances.measurement_table import MEASURED
 from flat_bug.instances.table import Instances
@@ -226,3 +230,23 @@ def test_another_scale_changes_millimetres_only() -> None:
     without = with_scale(table, None)
     assert not [name for name in without.measurements if "mm" in name]
     assert with_scale(without, Scale(0.1, 0.05)) == table
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["vespai-hornets", "bumblebees", "ami-moth-sheets"])
+def test_real_animals_have_sizes_and_colours(real_data: Path, name: str) -> None:
+    labels = json.loads((real_data / name / "instances_default.json").read_text())
+    image = labels["images"][0]
+    own = [entry for entry in labels["annotations"] if entry["image_id"] == image["id"]]
+    shapes = [_of_coco(entry["segmentation"]) for entry in own if isinstance(entry["segmentation"], list)]
+    table = replace(table_of(*shapes), width=image["width"], height=image["height"])
+    found = measured(table, open_image(real_data / name / image["file_name"]), Scale(0.05, 0.01)).measurements
+    assert len(found["length_mm"])
+    assert all(np.isfinite(column).all() for column in found.values())
+    assert (found["length_px"] >= found["width_px"]).all()
+    assert ((found["lab_l"] > 0) & (found["lab_l"] < 100)).all()
+
+
+def _of_coco(rings: list[list[float]]) -> shapely.Geometry:
+    parts = [shapely.Polygon(np.reshape(ring, (-1, 2))) for ring in rings if len(ring) >= 8]
+    return shapely.union_all(shapely.make_valid(np.array(parts, object), method="structure", keep_collapsed=False))

@@ -134,7 +134,8 @@ def _run_lengths(polygon: shapely.Geometry, width: int, height: int) -> dict[str
 def _image_entry(image_id: int, file_name: str, table: Instances) -> dict[str, Any]:
     size = {"width": table.width, "height": table.height}
     image = {"id": image_id, "file_name": file_name, **size, "sha256": table.provenance.image_sha256}
-    return image | table.place_in_file()
+    scale = {} if table.mm_per_px is None else {"mm_per_px": table.mm_per_px}
+    return image | scale | table.place_in_file()
 
 
 def _lines(values: list[dict[str, Any]]) -> str:
