@@ -123,7 +123,7 @@ def from_mapping(values: dict[str, Any]) -> Metadata:
         width=_whole(values["image_width"]),
         height=_whole(values["image_height"]),
         class_names=tuple(values.get("class_names", ("insect",))),
-        mm_per_px=values.get("mm_per_px"),
+        mm_per_px=_optional(values, "mm_per_px", _number),
         mm_per_px_relative_sd=values.get("mm_per_px_relative_sd", 0.0),
         measurements={
             str(name): _column_with_nulls(column, count)
@@ -132,7 +132,7 @@ def from_mapping(values: dict[str, Any]) -> Metadata:
         provenance=Provenance(**values.get("provenance", {})),
         page=_optional(values, "page", _whole),
         frame_index=_optional(values, "frame_index", _whole),
-        time_s=_optional(values, "time_s", lambda seconds: float(_column([seconds], 1)[0])),
+        time_s=_optional(values, "time_s", _number),
         track_ids=_optional(values, "track_ids", lambda ids: _whole_column(ids, count)),
     )
     _check(table)
@@ -160,7 +160,7 @@ def _check(table: Instances) -> None:
         raise ValueError("the names of classes are not texts")
     if not ((table.classes >= 0) & (table.classes < len(names))).all():
         raise ValueError("a class has no name")
-    if table.mm_per_px is not None and not (type(table.mm_per_px) in (int, float) and 0 < table.mm_per_px < math.inf):
+    if table.mm_per_px is not None and not 0 < table.mm_per_px < math.inf:
         raise ValueError(f"a pixel has the impossible size of {table.mm_per_px!r} mm")
     if table.time_s is not None and not math.isfinite(table.time_s):
         raise ValueError("the time of a frame is not a finite number")
@@ -210,9 +210,15 @@ def _boxes(values: Any, count: int) -> npt.NDArray[np.float64]:
     return boxes.reshape(count, 4)
 
 
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
 def _whole(value: Any) -> int:
-    if type(value) not in (int, float) or value % 1:
-        raise ValueError(f"{value!r} is no whole number")
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST_WHOLE or value % 1:
+        raise ValueError(f"{value!r} is not a whole number that counts something")
     return int(value)
 
 
