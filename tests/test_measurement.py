@@ -133,6 +133,20 @@ def test_sizes_turn_move_and_grow_with_the_animal(
     assert found["width_px"][1] == pytest.approx(found["width_px"][0] * factor, rel=0.05)
 
 
+@given(st.lists(outlines(), min_size=1, max_size=5))
+@settings(max_examples=40)
+def test_calipers_find_what_comparing_every_corner_with_every_side_finds(shapes: list[shapely.Geometry]) -> None:
+    found = measure(*shapes)
+    for row, shape in enumerate(shapes):
+        ring = shapely.get_coordinates(shapely.convex_hull(shape))
+        sides = np.diff(ring, axis=0)
+        normals = np.stack([-sides[:, 1], sides[:, 0]], axis=1) / np.hypot(*sides.T)[:, None]
+        reach = ring @ normals.T
+        assert found["feret_min_px"][row] == pytest.approx((reach.max(axis=0) - reach.min(axis=0)).min())
+        longest = np.hypot(*(ring[:, None] - ring[None]).transpose(2, 0, 1)).max()
+        assert found["feret_max_px"][row] == pytest.approx(longest)
+
+
 @given(st.floats(1.5, 8), st.floats(0, 360), st.floats(0.01, 100), st.tuples(*[st.floats(-1e4, 1e4)] * 2))
 @settings(max_examples=40)
 def test_the_length_turns_moves_and_grows_with_the_animal(

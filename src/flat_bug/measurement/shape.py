@@ -5,10 +5,8 @@ import numpy.typing as npt
 import shapely
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 Geometries = npt.NDArray[np.object_]
-
-FINENESS = 1e-5
-"""Corners of a hull that matter less than this share of its size are left out of the search for diameters."""
 
 
 def perimeters(polygons: Geometries) -> Floats:
@@ -56,25 +54,45 @@ def orientations(polygons: Geometries) -> Floats:
 def feret_diameters(polygons: Geometries) -> tuple[Floats, Floats]:
     """Return the greatest and the least distance of two parallel lines that hold each outline between them.
 
-    What calipers would measure, legs and antennae included. Not a number where there is no outline.
+    What calipers would measure, legs and antennae included. Not a number where there is no outline. Calipers are turned
+    around the convex hull: one jaw lies along a side, the other one touches the corner opposite.
     """
-    hulls = shapely.convex_hull(polygons)
-    sizes = np.nan_to_num(np.sqrt(shapely.area(hulls)))
-    hulls = shapely.simplify(hulls, FINENESS * sizes)
-    points, row = shapely.get_coordinates(hulls, return_index=True)
-    first = np.searchsorted(row, np.arange(len(polygons) + 1))
     greatest, least = np.full(len(polygons), np.nan), np.full(len(polygons), np.nan)
-    for number in np.flatnonzero(np.diff(first) > 3):
-        greatest[number], least[number] = _diameters(points[first[number] : first[number + 1]])
+    hulls = shapely.convex_hull(polygons)
+    rows = np.flatnonzero(shapely.area(hulls) > 0)
+    points, ring = shapely.get_coordinates(shapely.orient_polygons(hulls[rows]), return_index=True)
+    here = np.flatnonzero(ring[1:] == ring[:-1])
+    owner, corners, sides = ring[here], points[here], points[here + 1] - points[here]
+    first = np.searchsorted(owner, np.arange(len(rows)))
+    count = np.bincount(owner, minlength=len(rows))
+    opposite = _opposite(sides, owner, first)
+    following = _around(np.arange(len(here)) + 1, owner, first, count)
+    normals = np.stack([-sides[:, 1], sides[:, 0]], axis=1) / np.hypot(*sides.T)[:, None]
+    # Where two sides are parallel either end of the opposite one may be met.
+    spans, reaches = np.zeros(len(here)), np.zeros(len(here))
+    for step in (-1, 0, 1):
+        other = corners[_around(opposite + step, owner, first, count)]
+        spans = np.maximum(spans, ((other - corners) * normals).sum(axis=1))
+        for end in (corners, corners[following]):
+            reaches = np.maximum(reaches, np.hypot(*(other - end).T))
+    if len(rows):
+        greatest[rows], least[rows] = np.maximum.reduceat(reaches, first), np.minimum.reduceat(spans, first)
     return greatest, least
 
 
-def _diameters(ring: Floats) -> tuple[float, float]:
-    """Return the diameters of a convex ring; the least one is at right angles to a side of it."""
-    sides = np.diff(ring, axis=0)
-    normals = np.stack([-sides[:, 1], sides[:, 0]], axis=1) / np.hypot(*sides.T)[:, None]
-    corners = ring[:-1]
-    reach = corners @ normals.T
-    spans = reach.max(axis=0) - reach.min(axis=0)
-    apart = corners[:, None] - corners[None]
-    return float(np.sqrt((apart**2).sum(axis=2).max())), float(spans.min())
+def _opposite(sides: Floats, owner: Integers, first: Integers) -> Integers:
+    """Return the corner opposite to each side of convex rings that turn left: where sides have turned by 180°."""
+    before = sides[np.maximum(np.arange(len(sides)) - 1, 0)]
+    turns = np.arctan2(before[:, 0] * sides[:, 1] - before[:, 1] * sides[:, 0], (before * sides).sum(axis=1))
+    turns[first] = 0
+    angles = np.cumsum(turns)
+    angles -= angles[first][owner]
+    # Each ring has a stretch of numbers of its own, longer than a turn.
+    wanted = np.mod(angles + np.pi, 2 * np.pi)
+    return np.asarray(np.searchsorted(angles + owner * 4 * np.pi, wanted + owner * 4 * np.pi), np.int64)
+
+
+def _around(corners: Integers, owner: Integers, first: Integers, count: Integers) -> Integers:
+    """Return numbers of corners that went beyond the end of their ring, counted on from its beginning."""
+    start = first[owner]
+    return np.asarray(start + np.mod(corners - start, count[owner]), np.int64)
