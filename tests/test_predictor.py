@@ -18,7 +18,7 @@ from flat_bug.config import PredictSettings
 from flat_bug.errors import ImageError, UsageError, WeightsError
 from flat_bug.files import sha256_of
 from flat_bug.instances.table import Instances
-from flat_bug.predict import Predictor, plan_tiles
+from flat_bug.predict import Predictor, plan_grids
 from flat_bug.segmenters.base import TileInstances
 
 AREA_TOLERANCE = 0.03
@@ -65,10 +65,16 @@ def test_every_animal_once() -> None:
 
 
 @settings(deadline=None, max_examples=4)
-@given(dx=st.integers(0, 224), dy=st.integers(0, 224), overlap=st.integers(32, 120), batch=st.integers(1, 9))
-def test_grid_overlap_and_batch_change_nothing(dx: int, dy: int, overlap: int, batch: int) -> None:
+@given(
+    dx=st.integers(0, 224),
+    dy=st.integers(0, 224),
+    overlap=st.integers(32, 120),
+    batch=st.integers(1, 9),
+    exhaustive=st.booleans(),
+)
+def test_grid_overlap_and_batch_change_nothing(dx: int, dy: int, overlap: int, batch: int, exhaustive: bool) -> None:
     moved = np.pad(PICTURE, ((dy, 30), (dx, 30), (0, 0)), constant_values=255)
-    chosen = PredictSettings(minimum_tile_overlap=overlap, batch_size=batch)
+    chosen = PredictSettings(minimum_tile_overlap=overlap, batch_size=batch, exhaustive=exhaustive)
     border = BEETLES[5][0]  # no longer on the border, it ends there all the same
     assert border.bounds[3] == 500
     check(Predictor(Oracle(), chosen)(moved), [translate(shape, dx, dy) for shape, _ in BEETLES])
@@ -76,7 +82,7 @@ def test_grid_overlap_and_batch_change_nothing(dx: int, dy: int, overlap: int, b
 
 def test_batches_are_as_large_as_asked_and_progress_is_told() -> None:
     oracle, told = Oracle(), []
-    Predictor(oracle, PredictSettings(batch_size=4))(
+    Predictor(oracle, PredictSettings(batch_size=4, exhaustive=True))(
         PICTURE, on_progress=lambda done, total: told.append((done, total))
     )
     count = sum(oracle.batches)
@@ -86,7 +92,7 @@ def test_batches_are_as_large_as_asked_and_progress_is_told() -> None:
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.7])
 def test_scale_before_gives_coordinates_of_the_original(factor: float) -> None:
-    instances = Predictor(Oracle(), PredictSettings(scale_before=factor))(PICTURE)
+    instances = Predictor(Oracle(), PredictSettings(scale_before=factor, exhaustive=True))(PICTURE)
     check(instances[instances.areas > 400], [shape for shape, _ in BEETLES if shape.area > 400], 0.06)
     assert instances.levels.max() == factor
 
@@ -94,7 +100,9 @@ def test_scale_before_gives_coordinates_of_the_original(factor: float) -> None:
 def test_a_single_scale_looks_at_native_pixels_only() -> None:
     oracle = Oracle()
     instances = Predictor(oracle, PredictSettings(single_scale=True))(PICTURE)
-    assert sum(oracle.batches) == len(plan_tiles(700, 500, oracle.card, PredictSettings(single_scale=True))) == 9
+    assert (
+        sum(oracle.batches) == sum(map(len, plan_grids(700, 500, oracle.card, PredictSettings(single_scale=True)))) == 9
+    )
     assert (instances.levels == 1).all()
     np.testing.assert_allclose(instances.scores, 0.9)
     check(instances, [shape for shape, _ in BEETLES])

@@ -205,8 +205,8 @@ def test_levels_that_agree_are_evidence_for_each_other() -> None:
         join_all(concatenate([see(shape, FINE_TILE, 0, 0.5), *more]), 3).scores[0]
         for more in ([], [see(shape, COARSE_TILE, 1, 0.5)])
     )
-    assert alone == pytest.approx(1 - 0.5**0.4)
-    assert both == pytest.approx(1 - 0.25**0.4)
+    assert alone == pytest.approx(1 - 0.5**0.5)
+    assert both == pytest.approx(1 - 0.25**0.5)
     single = join_all(see(shape, FINE_TILE, 0, 0.5), 1)
     assert single.scores[0] == pytest.approx(0.5)
 

@@ -96,7 +96,7 @@ class PredictSettings(Settings):
     )
     # Without a shared zone nothing tells that two halves are one animal.
     minimum_tile_overlap: PositiveInt | None = Field(
-        None, description="Least overlap of neighbouring tiles, in level pixels; by default an eighth of a tile."
+        None, description="Least overlap of neighbouring tiles, in level pixels; by default a sixteenth of a tile."
     )
     edge_case_margin: PositiveInt = Field(
         16, description="An outline nearer than this to an inner tile edge, in level pixels, may be cut by it."
@@ -104,10 +104,13 @@ class PredictSettings(Settings):
     min_max_obj_size: tuple[float, float] = Field(
         (0.0, UNBOUNDED), description="Smallest and largest size, sqrt(width x height) of the box in image pixels."
     )
-    batch_size: PositiveInt = Field(1, description="Tiles in one call of the network.")
+    batch_size: PositiveInt = Field(4, description="Tiles that are handed to the network at once.")
     # Each doubling costs four times as long; beyond this a slip of the finger would run for days.
     scale_before: float = Field(1.0, gt=0, le=16, description="Scale the image by this before everything else.")
     single_scale: bool = Field(False, description="Use the finest level only.")
+    exhaustive: bool = Field(
+        False, description="Look at every tile of every level, not only where coarser levels call for a closer look."
+    )
     grid_shift: tuple[NonNegativeInt, NonNegativeInt] = Field(
         (0, 0), description="Move the tiles of each level left and up by so many pixels; results do not depend on it."
     )

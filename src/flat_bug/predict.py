@@ -1,12 +1,9 @@
-"""From an image to its instances: read tiles of all levels, segment them, stitch what they show."""
+"""From an image to its instances: look at tiles of all levels, and stitch what they show."""
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,23 +14,22 @@ from flat_bug.config import PredictSettings
 from flat_bug.errors import UsageError
 from flat_bug.files import sha256_of
 from flat_bug.imaging import LazyImage, open_image
+from flat_bug.imaging.contrast import contrast
 from flat_bug.instances.table import Instances, Provenance
+from flat_bug.looking import Seen, Thresholds, look
+from flat_bug.pyramid.attention import CANDIDATE, FULL_LEVELS_BELOW, Sightings, tiles_worth_a_look
 from flat_bug.pyramid.fragments import Animals, Fragments, concatenate
+from flat_bug.pyramid.packing import Sheet, pack
 from flat_bug.pyramid.stitch import stitch
-from flat_bug.pyramid.tiling import OVERLAP_SHARE, PADDING, Tile, levels, scaled_size, tiles
-from flat_bug.segmenters.base import ModelCard, Segmenter, TileInstances
+from flat_bug.pyramid.tiling import Grid, least_overlap, levels, scaled_size, tiles
+from flat_bug.segmenters.base import ModelCard, Segmenter
 from flat_bug.segmenters.load import load_segmenter
-from flat_bug.segmenters.outlines import clip, trace
+from flat_bug.segmenters.outlines import clip
 
-AHEAD = 2
-"""So many batches are read before the network asks for them, and as many may wait for their outlines."""
 EVIDENCE = 0.5
 """Fragments that score above this share of the threshold still count as evidence for what other levels show."""
 LEAST_SCORE = 0.01
 """Nothing below this is looked at; nearly every cell of the network's output is above zero."""
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
 
 class Predictor:
@@ -84,48 +80,77 @@ class Predictor:
 
         Args:
             image: A file, or an array ``(h, w)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA.
-            on_progress: Called with the number of tiles done and their total after each batch.
+            on_progress: Called after each batch with the number of looks that are done, and with that of all of them,
+                which may become fewer on the way.
 
         Raises:
             ImageError: The image cannot be read.
         """
         opened = open_image(image)
         size = scaled_size(opened.width, opened.height, self.settings.scale_before)
-        planned = plan_tiles(*size, self.card, self.settings)
-        found: list[Fragments] = []
-        for done, fragments in self._fragments(opened, planned):
-            found.append(fragments)
-            if on_progress is not None:
-                on_progress(done, len(planned))
+        grids = plan_grids(*size, self.card, self.settings)
+        fragments = self._fragments(opened, grids, on_progress)
         animals = stitch(
-            concatenate(found),
-            levels=len({tile.level for tile in planned}),
+            fragments,
+            levels=len(grids),
             score_threshold=self.score_threshold,
             overlap_threshold=self.settings.overlap_threshold,
             metric=self.settings.overlap_metric,
         )
         return self._instances(animals, opened, size, _provenance(image, self.card, self.settings))
 
-    def _fragments(self, image: LazyImage, planned: tuple[Tile, ...]) -> Iterator[tuple[int, Fragments]]:
-        """Yield the number of tiles done and what the latest batch shows; the network waits for nothing else."""
-        step, threshold = self.settings.batch_size, max(EVIDENCE * self.score_threshold, LEAST_SCORE)
-        batches = [range(at, min(at + step, len(planned))) for at in range(0, len(planned), step)]
+    def _fragments(
+        self, image: LazyImage, grids: tuple[Grid, ...], on_progress: Callable[[int, int], None] | None
+    ) -> Fragments:
+        """Return what all looks at an image show."""
+        seen: list[Seen] = []
+        tiles, sheets = 0, 0
+        for undecided, wave in self._waves(image, grids, seen):
+            expected = sheets + len(wave) + undecided
+            for latest in self._look(image, wave, tiles):
+                seen.append(latest)
+                sheets += latest.sheets
+                if on_progress is not None:
+                    on_progress(sheets, expected)
+            tiles += sum(map(len, wave))
+        return concatenate([latest.fragments for latest in seen])
 
-        def read(batch: range) -> tuple[range, npt.NDArray[np.uint8]]:
-            return batch, np.stack([read_tile(image, planned[number], self.card.tile) for number in batch])
+    def _waves(
+        self, image: LazyImage, grids: tuple[Grid, ...], seen: list[Seen]
+    ) -> Iterator[tuple[int, tuple[Sheet, ...]]]:
+        """Yield what to look at, the coarse levels first, and how many tiles are undecided after that.
 
-        def outline(work: tuple[range, list[TileInstances]]) -> tuple[int, Fragments]:
-            batch, seen = work
-            rows = [
-                fragments_of_tile(instances, planned[number], number, self.settings.edge_case_margin)
-                for number, instances in zip(batch, seen, strict=True)
-            ]
-            return batch.stop, concatenate(rows)
+        When asked for more, what has been seen so far decides where to look closer.
+        """
+        side = self.card.tile
+        adaptive = not self.settings.exhaustive
+        fine = [grid for grid in grids if adaptive and grid[0].level.scale >= FULL_LEVELS_BELOW]
+        if len(fine) == len(grids):
+            # Without a coarse level there is no evidence.
+            fine = []
+        with ThreadPoolExecutor(1) as pool:
+            # The contrast is worked out while the network looks at the coarse levels.
+            maps = [pool.submit(contrast, image, grid[0].level.width) for grid in fine]
+            whole = tuple(tile for grid in grids if grid not in fine for tile in grid)
+            yield sum(map(len, fine)), pack(whole, side)
+            for number, (grid, there) in enumerate(zip(fine, maps, strict=True), start=1):
+                sightings = Sightings.concatenate([latest.sightings for latest in seen])
+                chosen = tiles_worth_a_look(grid, side, sightings, there.result(), self.score_threshold)
+                sheets = pack(chosen, side)
+                yield sum(map(len, fine[number:])), sheets if len(sheets) < len(grid) else pack(grid, side)
 
-        with _worker() as reader, _worker() as tracer:
-            arrays = _ahead(reader, read, batches)
-            segmented = ((batch, self.segmenter.segment(array, threshold)) for batch, array in arrays)
-            yield from _ahead(tracer, outline, segmented)
+    def _look(self, image: LazyImage, sheets: tuple[Sheet, ...], first_tile: int) -> Iterator[Seen]:
+        evidence = max(EVIDENCE * self.score_threshold, LEAST_SCORE)
+        sighting = evidence if self.settings.exhaustive else max(CANDIDATE * self.score_threshold, LEAST_SCORE)
+        return look(
+            image,
+            self.segmenter,
+            sheets,
+            Thresholds(sighting, evidence),
+            batch_size=self.settings.batch_size,
+            margin=self.settings.edge_case_margin,
+            first_tile=first_tile,
+        )
 
     def _instances(
         self, animals: Animals, image: LazyImage, size: tuple[int, int], provenance: Provenance
@@ -152,52 +177,17 @@ class Predictor:
         )
 
 
-def plan_tiles(width: int, height: int, card: ModelCard, settings: PredictSettings) -> tuple[Tile, ...]:
-    """Return the tiles of all levels, the coarsest level first.
+def plan_grids(width: int, height: int, card: ModelCard, settings: PredictSettings) -> tuple[Grid, ...]:
+    """Return the tiles that cover each level, the coarsest level first.
 
     Raises:
         UsageError: The overlap is as large as a tile.
     """
-    overlap = settings.minimum_tile_overlap
-    overlap = card.tile // OVERLAP_SHARE if overlap is None else overlap
+    overlap = settings.minimum_tile_overlap or least_overlap(card.tile, settings.edge_case_margin)
     if overlap >= card.tile:
         raise UsageError(f"tiles of {card.tile} px cannot overlap by {overlap} px", mend="Lower minimum_tile_overlap.")
     found = levels(width, height, min(card.tile, card.largest_object), single=settings.single_scale)
-    return tuple(tile for level in reversed(found) for tile in tiles(level, card.tile, overlap, settings.grid_shift))
-
-
-def read_tile(image: LazyImage, tile: Tile, side: int) -> npt.NDArray[np.uint8]:
-    """Return ``uint8 (side, side, 3)``: the tile, and padding to the right and below where it leaves the level."""
-    level = tile.level
-    pixels = image.read(tile.x, tile.y, tile.width, tile.height, (level.width, level.height))
-    if pixels.shape[:2] == (side, side):
-        return pixels
-    padded = np.full((side, side, 3), PADDING, np.uint8)
-    padded[: tile.height, : tile.width] = pixels
-    return padded
-
-
-def fragments_of_tile(instances: TileInstances, tile: Tile, number: int, margin: int) -> Fragments:
-    """Return the outlines that a tile shows, in pixels of the native level, and which of its edges may cut them."""
-    polygons = trace(instances)
-    bounds = shapely.bounds(polygons).reshape(-1, 4)
-    seen = ~shapely.is_empty(polygons)
-    level = tile.level
-    inner = [tile.x > 0, tile.y > 0, tile.x + tile.width < level.width, tile.y + tile.height < level.height]
-    near = [bounds[:, 0] < margin, bounds[:, 1] < margin]
-    near += [bounds[:, 2] > tile.width - margin, bounds[:, 3] > tile.height - margin]
-    factors, corner = np.array(level.native_per_level), np.array([tile.x, tile.y])
-    window = np.array([tile.x, tile.y, tile.x + tile.width, tile.y + tile.height]) * np.tile(factors, 2)
-    count = int(seen.sum())
-    return Fragments(
-        polygons=shapely.transform(polygons[seen], lambda points: (points + corner) * factors),
-        scores=instances.scores[seen],
-        classes=instances.classes[seen],
-        levels=np.full(count, level.scale),
-        tiles=np.full(count, number),
-        windows=np.tile(window, (count, 1)),
-        cut=(np.array(near).T & inner)[seen],
-    )
+    return tuple(tiles(level, card.tile, overlap, settings.grid_shift) for level in reversed(found))
 
 
 def _provenance(image: str | Path | npt.NDArray[np.uint8], card: ModelCard, settings: PredictSettings) -> Provenance:
@@ -212,24 +202,3 @@ def _provenance(image: str | Path | npt.NDArray[np.uint8], card: ModelCard, sett
         settings=settings.model_dump(mode="json"),
         flat_bug_version=flat_bug.__version__,
     )
-
-
-@contextmanager
-def _worker() -> Iterator[ThreadPoolExecutor]:
-    """Give a thread; what waits for it when an error or Ctrl-C comes is not begun any more."""
-    pool = ThreadPoolExecutor(1)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ahead(pool: ThreadPoolExecutor, function: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:
-    """Yield ``function`` of each item, in order, working at most ``AHEAD`` items ahead in the pool."""
-    waiting: deque[Future[Made]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

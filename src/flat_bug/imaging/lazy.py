@@ -1,7 +1,8 @@
 """An image that is opened at once and decoded only where it is looked at."""
 
 import math
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ class LazyImage:
     name: str
     _image: pyvips.Image
     _reduced: pyvips.Image | None = None
+    # Several threads read the same image.
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def width(self) -> int:
@@ -76,18 +79,53 @@ class LazyImage:
         except pyvips.Error as error:
             raise unreadable(self.name, error) from error
 
+    def read_averages(self, factor: int, top: int, rows: int) -> npt.NDArray[np.uint8]:
+        """Read rows of the image as it looks when each square of ``factor`` times ``factor`` pixels becomes one.
+
+        Squares that the right or lower border cuts are averaged over what there is of them.
+
+        Args:
+            factor: Side of the squares in pixels.
+            top: First row, in squares.
+            rows: Number of rows.
+
+        Returns:
+            ``uint8 (rows, ceil(width / factor), 3)``, RGB.
+
+        Raises:
+            ImageError: The file is truncated or damaged there.
+        """
+        try:
+            image, done = self._image, 1
+            if factor % self._factor == 0 and self._factor > 1:
+                image, done = self._kept(), self._factor
+            averages = image.shrink(factor // done, factor // done, ceil=True)
+            region = averages.crop(0, top, averages.width, rows)
+            return np.ndarray((rows, averages.width, 3), np.uint8, region.write_to_memory())
+        except pyvips.Error as error:
+            raise unreadable(self.name, error) from error
+
+    @property
+    def _factor(self) -> int:
+        """By what the copy is reduced that coarse levels are made from: a power of two, 1 for images without one."""
+        return int(2 ** max(0, math.ceil(math.log2(self.width * self.height / KEPT_PIXELS) / 2)))
+
+    def _kept(self) -> pyvips.Image:
+        with self._lock:
+            if self._reduced is None:
+                self._reduced = self._image.shrink(self._factor, self._factor, ceil=True).copy_memory()
+            return self._reduced
+
     def _scaled(self, size: tuple[int, int]) -> pyvips.Image:
         if size == (self.width, self.height):
             return self._image
         # Reducing by whole numbers first and by the rest, at least two, afterwards is what libvips does by itself; so
         # nothing changes when the first step is kept, except that an image is not read again for each coarse level.
-        factor = 2 ** max(0, math.ceil(math.log2(self.width * self.height / KEPT_PIXELS) / 2))
+        factor = self._factor
         if factor == 1 or size[0] * 2 * factor > self.width or size[1] * 2 * factor > self.height:
             factor, image = 1, self._image
         else:
-            if self._reduced is None:
-                self._reduced = self._image.shrink(factor, factor, ceil=True).copy_memory()
-            image = self._reduced
+            image = self._kept()
         scaled = image.resize(size[0] * factor / self.width, vscale=size[1] * factor / self.height)
         # Rounding may differ by a pixel: the last row or column is dropped or repeated then.
         return scaled.embed(0, 0, *size, extend="copy")

@@ -16,7 +16,7 @@ from flat_bug.suppression import keep_best
 
 SAME = 0.5
 """Outlines from different levels that overlap this much (IoU) vouch for each other."""
-INDEPENDENCE = 0.4
+INDEPENDENCE = 0.5
 """Levels show the same pixels, so that their evidence is not independent: each counts as this share of a witness."""
 FINENESS = 0.5
 """The score of an outline counts times the scale of its level to this power when outlines compete."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STEP = 1.5
+STEP = 2.0
 """A level is this many times smaller than the one before."""
-OVERLAP_SHARE = 8
-"""By default neighbouring tiles share the tile's side divided by this."""
+OVERLAP_SHARE = 16
+"""By default neighbouring tiles share the tile's side divided by this, or twice the margin of their edges if more."""
 PADDING = 114
 """Grey outside the image: what ultralytics pads with in training."""
 
@@ -71,7 +71,21 @@ def scaled_size(width: int, height: int, scale: float) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def tiles(level: Level, side: int, overlap: int, shift: tuple[int, int] = (0, 0)) -> tuple[Tile, ...]:
+Grid = tuple[Tile, ...]
+"""The tiles that cover one level."""
+
+
+def least_overlap(side: int, margin: int) -> int:
+    """Return by how much neighbours overlap at least unless somebody says otherwise.
+
+    Args:
+        side: Side of a tile.
+        margin: What is nearer to the edge of a tile may be cut by it; both neighbours must see beyond that.
+    """
+    return max(side // OVERLAP_SHARE, min(2 * margin, side // 8))
+
+
+def tiles(level: Level, side: int, overlap: int, shift: tuple[int, int] = (0, 0)) -> Grid:
     """Cover a level with tiles, row by row, evenly spread.
 
     Args:

@@ -1,8 +1,9 @@
 """What a segmenter is: a batch of tiles in, box-local masks out; and the card that describes its weights."""
 
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 CARD_SUFFIX = ".card.json"
 """The card of ``model.onnx`` is ``model.card.json`` beside it."""
+
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+"""The precision in which a network computes; ``auto`` is what is fast on the device without harm to the outlines."""
+
+Kind = Literal["yolo", "maskrcnn"]
 
 ASSUMED_SCORE_THRESHOLD = 0.2
 """That of weights whose card does not say another one, or that have no card."""
@@ -20,6 +26,8 @@ class ModelCard(BaseModel):
 
     Attributes:
         name: Short name, used in tables and folder names.
+        kind: Kind of network: YOLO, or the Mask R-CNN of torchvision.
+        backbone: The ResNet in a Mask R-CNN.
         tile: Side of the square tile, in pixels, that the network takes.
         stride: The tile side must be a multiple of this.
         classes: Name of each class index.
@@ -43,6 +51,8 @@ class ModelCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
+    kind: Kind = "yolo"
+    backbone: str = ""
     tile: PositiveInt
     stride: PositiveInt = 32
     classes: tuple[str, ...] = ("insect",)
@@ -108,6 +118,10 @@ class TileInstances:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __getitem__(self, rows: npt.NDArray[np.bool_]) -> "TileInstances":
+        masks = tuple(compress(self.masks, rows))
+        return TileInstances(self.boxes[rows], self.scores[rows], self.classes[rows], masks, self.frames[rows])
 
 
 class Segmenter(Protocol):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import shapely
 
 from flat_bug.config import Settings
-from flat_bug.pyramid.tiling import OVERLAP_SHARE, offsets, scaled_size
+from flat_bug.pyramid.tiling import offsets, scaled_size
 
 SMALLEST_SIZE = 5.0
 """sqrt(w x h) of a box, in tile pixels, below which an animal is not labelled."""
@@ -83,7 +83,7 @@ def tile_starts(length: int, side: int) -> list[int]:
     """
     if length <= side:
         return [-((side - length) // 2)]
-    return offsets(length, side, side // OVERLAP_SHARE)
+    return offsets(length, side, side // 8)
 
 
 def tiles_of(

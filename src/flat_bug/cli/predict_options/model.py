@@ -24,6 +24,8 @@ class ModelOptions:
         score_threshold: Keep animals that score above this; by default what the model's card says.
         scale_before: Scale each image by this before everything else; 1 by default.
         single_scale: Look at the native scale only: faster, but misses animals larger than a tile.
+        exhaustive: Look at every tile of every level: slower, for the last animal; by default fine levels are looked at
+            only where coarser ones call for it.
         nms_metric: How the overlap of two outlines is measured: over their union (the default), or the smaller one.
     """
 
@@ -35,6 +37,7 @@ class ModelOptions:
     score_threshold: float | None = None
     scale_before: Annotated[float | None, Parameter(name=["--scale-before", "-s"])] = None
     single_scale: bool = False
+    exhaustive: bool = False
     nms_metric: Annotated[Literal["IoU", "IoS"] | None, Parameter(name=["--nms-metric", "-M"])] = None
 
     def settings(self) -> PredictSettings:
@@ -43,6 +46,7 @@ class ModelOptions:
             "score_threshold": self.score_threshold,
             "scale_before": self.scale_before,
             "single_scale": self.single_scale or None,
+            "exhaustive": self.exhaustive or None,
             "overlap_metric": self.nms_metric,
         }
         configured = PredictSettings.from_yaml(self.config) if self.config else PredictSettings()
