@@ -3,16 +3,18 @@
 Usage::
 
     python benchmarks/paired_predict.py --ours model.onnx --peer-python VENV/bin/python --peers model.pt \
-        --dataset DATASET [--dataset DATASET …] --rounds 3 --output FOLDER
+        --dataset DATASET [--dataset DATASET …] --variant= --variant=--exhaustive --rounds 3 --output FOLDER
 
-``VENV`` holds flat-bug 1.2.0 from PyPI. A dataset is a folder with images and ``instances_default.json``. Both outputs
-are scored by ``fb evaluate``. Prints, and writes to ``FOLDER/paired_predict.json``, a row per dataset: wall seconds and
-peak memory (medians over rounds, whole process), detections, F1, and the peer's figures over ours.
+``VENV`` holds flat-bug 1.2.0 from PyPI. A dataset is a folder with images and ``instances_default.json``. A variant is
+more words for ``fb predict``. All outputs are scored by ``fb evaluate``. Prints, and writes to
+``FOLDER/paired_predict.json``, a row per dataset and program: wall seconds and peak memory (medians over rounds, whole
+process), seconds per megapixel, detections, F1, and the peer's figures over ours.
 """
 
 import argparse
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -25,6 +27,7 @@ from typing import Any
 FB = Path(sys.executable).with_name("fb")
 OBJECT_SIZES = (32, 16)
 IOU_TYPES = ("box", "mask")
+PEER = "flat-bug 1.2.0"
 
 
 @dataclass(frozen=True)
@@ -70,31 +73,42 @@ def score(dataset: Path, predictions: Path, output: Path) -> dict[str, Any]:
     return row
 
 
-def compare(dataset: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Run both programs in turn on one dataset and return its row."""
+def compare(dataset: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the peer and every variant of ours in turn on one dataset and return their rows."""
     work = options.output / dataset.name
     peer_fb = options.peer_python.with_name("fb_predict")
-    costs: dict[str, list[Cost]] = {"ours": [], "peer": []}
+    ours = [str(FB), "predict", "-i", str(dataset), "-w", str(options.ours)]
+    commands = {f"fb predict {words}".strip(): [*ours, *shlex.split(words)] for words in options.variant}
+    commands[PEER] = [str(peer_fb), "-i", str(dataset), "-w", str(options.peers), "--gpu", "cpu", "--dtype", "float32"]
+    folders = {who: work / str(number) for number, who in enumerate(commands)}
+    costs: dict[str, list[Cost]] = {who: [] for who in commands}
     work.mkdir(parents=True, exist_ok=True)
     for _ in range(options.rounds):
-        for who, spent in costs.items():
-            folder = work / who
-            shutil.rmtree(folder, ignore_errors=True)
-            if who == "ours":
-                command = [str(FB), "predict", "-i", str(dataset), "-o", str(folder), "-w", str(options.ours)]
-            else:
-                command = [str(peer_fb), "-i", str(dataset), "-o", str(folder), "-w", str(options.peers)]
-                command += ["--gpu", "cpu", "--dtype", "float32"]
-            spent.append(measure(command, work / f"{who}.log"))
-    row: dict[str, Any] = {"dataset": dataset.name, "rounds": options.rounds}
-    for who, spent in costs.items():
-        row[f"{who}_seconds"] = statistics.median(cost.seconds for cost in spent)
-        row[f"{who}_peak_mb"] = statistics.median(cost.peak_mb for cost in spent)
-        row |= {f"{who}_{name}": value for name, value in score(dataset, work / who, work / f"{who}-scores").items()}
-    pairs = zip(costs["peer"], costs["ours"], strict=True)
-    row["times_faster"] = statistics.median(peer.seconds / ours.seconds for peer, ours in pairs)
-    row["memory_ratio"] = row["ours_peak_mb"] / row["peer_peak_mb"]
-    return row
+        for who, command in commands.items():
+            shutil.rmtree(folders[who], ignore_errors=True)
+            costs[who].append(measure([*command, "-o", str(folders[who])], folders[who].with_suffix(".log")))
+    return [row_of(who, costs[who], costs[PEER], dataset, folders[who]) for who in commands]
+
+
+def row_of(who: str, costs: list[Cost], peers: list[Cost], dataset: Path, folder: Path) -> dict[str, Any]:
+    """Return what one program cost and found."""
+    seconds = statistics.median(cost.seconds for cost in costs)
+    return {
+        "dataset": dataset.name,
+        "program": who,
+        "rounds": len(costs),
+        "seconds": seconds,
+        "seconds_per_megapixel": seconds / megapixels(dataset),
+        "peak_mb": statistics.median(cost.peak_mb for cost in costs),
+        "times_faster": statistics.median(peer.seconds / cost.seconds for peer, cost in zip(peers, costs, strict=True)),
+        "memory_ratio": statistics.median(cost.peak_mb / peer.peak_mb for peer, cost in zip(peers, costs, strict=True)),
+    } | score(dataset, folder, folder.with_name(f"{folder.name}-scores"))
+
+
+def megapixels(dataset: Path) -> float:
+    """Return the millions of pixels of all images of a dataset."""
+    images = json.loads((dataset / "instances_default.json").read_text(encoding="utf-8"))["images"]
+    return float(sum(image["width"] * image["height"] for image in images)) / 1e6
 
 
 def main() -> None:
@@ -104,10 +118,11 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, required=True, help="the same weights as .pt")
     parser.add_argument("--peer-python", type=Path, required=True, help="python of the venv with flat-bug 1.2.0")
     parser.add_argument("--dataset", type=Path, action="append", required=True)
+    parser.add_argument("--variant", action="append", required=True, help="more words for fb predict")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    rows = [compare(dataset, options) for dataset in options.dataset]
+    rows = [row for dataset in options.dataset for row in compare(dataset, options)]
     (options.output / "paired_predict.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     for row in rows:
         print(json.dumps(row, indent=1))

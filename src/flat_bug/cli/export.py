@@ -45,12 +45,13 @@ def export(
     from flat_bug.prediction_run.former_results import find_results  # noqa: PLC0415
 
     formats = format_names(others.formats)
-    if not formats:
+    if not (formats or others.viewer):
         known = ", ".join(f"{kind.name} ({kind.used_with})" for kind in FORMATS.values())
         raise UsageError("no format is named", where="--formats", mend=f"Known: {known}.")
     found = find_results(results, images)
     folder = output or (results if results.is_dir() else results.parent)
-    exported = export_results(found, formats, folder, FormatOptions(others.coco_rle, others.image_url))
+    options = FormatOptions(others.coco_rle, others.image_url)
+    exported = export_results(found, formats, folder, options, viewer=others.viewer)
     if json:
         print_json(_as_mapping(exported))
     else:

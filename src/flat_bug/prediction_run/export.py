@@ -8,6 +8,7 @@ from flat_bug.errors import DatasetError, UsageError
 from flat_bug.instances.formats import FORMATS, FormatOptions, write_formats
 from flat_bug.instances.image_result import ImageResult
 from flat_bug.prediction_run.former_results import FormerResults
+from flat_bug.prediction_run.viewing import VIEWER, view_results
 from flat_bug.progress import track
 
 
@@ -31,7 +32,12 @@ class Exported:
 
 
 def export_results(
-    results: FormerResults, formats: Sequence[str], output: Path, options: FormatOptions | None = None
+    results: FormerResults,
+    formats: Sequence[str],
+    output: Path,
+    options: FormatOptions | None = None,
+    *,
+    viewer: bool = False,
 ) -> Exported:
     """Write all images in some formats; one that cannot be read is left out.
 
@@ -40,8 +46,10 @@ def export_results(
         formats: Names of formats.
         output: The folder that they are written into.
         options: What can be chosen about them.
+        viewer: Write the viewer as well.
 
     Raises:
+        ItemsFailedError: Some images are not in the viewer, since they cannot be read.
         UsageError: What is read would be replaced.
         DatasetError: The COCO file that is read breaks its format, or nothing can be read.
         OutputError: The output cannot be written, or something of the user's is in the way.
@@ -51,7 +59,10 @@ def export_results(
         if results.coco is not None and (output / kind.target).resolve() == results.coco.resolve():
             raise UsageError("the COCO file that is read would be replaced", where=results.coco, mend="Name an output.")
     counts = _Counts()
-    written = write_formats(kinds, output, counts.of(_shown(results)), options)
+    written = write_formats(kinds, output, counts.of(_shown(results)), options) if kinds else {}
+    if viewer:
+        counts = _Counts()
+        written[VIEWER] = view_results(counts.of(_shown(results)), output)
     return Exported(written, counts.images, counts.instances, results.not_found, tuple(results.failures))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from flat_bug.errors import UsageError
 from flat_bug.instances.formats import FORMATS
 from flat_bug.measurement import Scale
+from flat_bug.prediction_run.viewing import VIEWER
 
 DEFAULT_PATTERN = r"\.(jpe?g|png|tiff?|webp|heic|heif|avif|jp2|jxl)$"
 """Names of files in a folder that are images; matched anywhere in the name, in any case."""
@@ -22,7 +23,7 @@ RUN_NAME = "run"
 DONE_NAME = ".done.json"
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
 # Names that would leave the output folder, or are taken there.
-RESERVED = (".", "..", SUMMARY_NAME, RUN_NAME, DONE_NAME, *(kind.target for kind in FORMATS.values()))
+RESERVED = (".", "..", SUMMARY_NAME, RUN_NAME, DONE_NAME, VIEWER, *(kind.target for kind in FORMATS.values()))
 LONGEST_NAME = 150
 """In bytes: file names may have 255, and number, identifier and suffix are added to it."""
 

@@ -25,6 +25,7 @@ class OutputSettings(Settings):
     coco: bool = Field(True, description="One COCO file of all images.")
     measurements: bool = Field(True, description="Length, width, colour and more of each instance, and a CSV of all.")
     formats: tuple[str, ...] = Field((), description="Formats of all images that other programs read.")
+    viewer: bool = Field(False, description="A folder in which all images are looked at in a browser.")
     coco_rle: bool = Field(False, description="Run-length masks in the COCO file for all outlines.")
     image_url: str | None = Field(None, description="What stands before the name of an image in Label Studio's tasks.")
     long_format: bool = Field(False, description="Three shared folders instead of a folder for each image.")

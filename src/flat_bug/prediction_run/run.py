@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flat_bug.files import cannot_write, write_text
 from flat_bug.predict import Predictor
+from flat_bug.prediction_run.compiled import read_results
 from flat_bug.prediction_run.crew import Crew
 from flat_bug.prediction_run.inputs import SUMMARY_NAME, InputImage
 from flat_bug.prediction_run.keeper import Keeper
@@ -17,7 +18,8 @@ from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
 from flat_bug.prediction_run.pace import showing
 from flat_bug.prediction_run.remembered import Remembered
 from flat_bug.prediction_run.summary import PredictionRun, summary_of
-from flat_bug.progress import reporting
+from flat_bug.prediction_run.viewing import VIEWER, view_results
+from flat_bug.progress import reporting, track
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +134,8 @@ def compile_results(
     found = [(image, each.metadata) for image, each in pairs if each.metadata]
     written = keeper.compiled(found)
     write_text(summary_file, summary_of(rows).write_csv())
+    if settings.viewer:
+        written[VIEWER] = view_results(track(read_results(found), "Writing the viewer", len(found)), output)
     return PredictionRun(rows, written.get("coco"), summary_file, written)
 
 

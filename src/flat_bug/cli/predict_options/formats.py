@@ -19,17 +19,24 @@ class FormatChoice:
     Attributes:
         formats: What other programs read: geojson (QuPath), cvat, labelstudio, yolo (ultralytics), fiftyone, parquet
             (the measurements); several with commas.
+        viewer: Write a folder in which all images are looked at in a browser: deep zoom, filters, a table.
         coco_rle: Write all outlines of the COCO file as run-length masks, not only those with holes.
         image_url: What stands before the names of images in Label Studio's tasks, if they are on a server.
     """
 
     formats: list[str] = field(default_factory=list)
+    viewer: bool = False
     coco_rle: bool = False
     image_url: str | None = None
 
     def chosen(self) -> dict[str, Any]:
         """Return what is chosen, by the names of settings."""
-        return {"formats": format_names(self.formats), "coco_rle": self.coco_rle, "image_url": self.image_url}
+        return {
+            "formats": format_names(self.formats),
+            "viewer": self.viewer,
+            "coco_rle": self.coco_rle,
+            "image_url": self.image_url,
+        }
 
 
 def format_names(words: Sequence[str]) -> tuple[str, ...]:
