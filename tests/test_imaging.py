@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from tests.conftest import missing
 
-from flat_bug.errors import ImageError
+from flat_bug.errors import ImageError, UsageError
 from flat_bug.imaging import LazyImage, open_image
 
 Pixels = npt.NDArray[np.uint8]
@@ -244,6 +244,53 @@ def test_coarse_levels_of_large_images_are_exact() -> None:
     assert small.sum(0) @ xs / small.sum() * width / size[0] == pytest.approx(4400, abs=1)
     assert small.sum(1) @ ys / small.sum() * height / size[1] == pytest.approx(2300, abs=1)
     assert small.sum() * (width / size[0]) * (height / size[1]) == pytest.approx(600 * 800, rel=0.003)
+
+
+def test_one_page_of_several(photo: Pixels, tmp_path: Path) -> None:
+    pages = [photo, 255 - photo, photo[::-1]]
+    tifffile.imwrite(tmp_path / "pages.tif", np.stack(pages), photometric="rgb")
+    for number, page in enumerate(pages, start=1):
+        np.testing.assert_array_equal(everything(open_image(tmp_path / "pages.tif", page=number)), page)
+    for absent in (0, -1, 4):
+        with pytest.raises(ImageError, match="there is no page"):
+            open_image(tmp_path / "pages.tif", page=absent)
+
+
+GIF_OF_65535_SQUARE = b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\xff\xff\xff\xff\0\x02\x02\x44\x01\0;"
+
+
+def test_a_few_bytes_that_claim_more_pixels_than_anything_holds(
+    photo: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bomb.gif").write_bytes(GIF_OF_65535_SQUARE)
+    with pytest.raises(ImageError, match="claims 65535 × 65535 pixels") as caught:
+        open_image(tmp_path / "bomb.gif")
+    assert "FLAT_BUG_MAX_MEGAPIXELS=4295" in caught.value.mend
+    Image.fromarray(np.tile(photo, (50, 50, 1))).save(tmp_path / "large.png")
+    monkeypatch.setenv("FLAT_BUG_MAX_MEGAPIXELS", "3.8")
+    with pytest.raises(ImageError, match="are the limit"):
+        open_image(tmp_path / "large.png")
+    monkeypatch.setenv("FLAT_BUG_MAX_MEGAPIXELS", "4")
+    assert open_image(tmp_path / "large.png").width == 2400
+    monkeypatch.setenv("FLAT_BUG_MAX_MEGAPIXELS", "many")
+    with pytest.raises(UsageError, match="not a number of megapixels"):
+        open_image(tmp_path / "large.png")
+
+
+def test_a_tiff_whose_pages_lead_back_to_the_first_ends(photo: Pixels, tmp_path: Path) -> None:
+    path = tmp_path / "loop.tif"
+    tifffile.imwrite(path, np.stack([photo, 255 - photo]), photometric="rgb", metadata=None)
+    with tifffile.TiffFile(path) as pages:
+        first, last = pages.pages.first.offset, pages.pages[1]
+        entries = len(last.tags)
+        link = last.offset + 2 + 12 * entries
+    content = bytearray(path.read_bytes())
+    assert content[link : link + 4] == bytes(4)
+    content[link : link + 4] = first.to_bytes(4, "little")
+    path.write_bytes(content)
+    np.testing.assert_array_equal(everything(open_image(path)), photo)
+    with pytest.raises(ImageError):
+        open_image(path, page=3)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])

@@ -6,12 +6,14 @@ import tempfile
 
 import pyvips
 
-from flat_bug.errors import ImageError
+from flat_bug.errors import ImageError, UsageError
 
 MOST_PIXELS = 5_000_000_000
 """Of one image, unless the caller says otherwise: more than the largest JPEG has, and than any scanner makes."""
 MOST_PIXELS_WHOLE = 500_000_000
 """Of an image of a kind that is decoded whole into memory, at four to six bytes a pixel."""
+LIMIT_VARIABLE = "FLAT_BUG_MAX_MEGAPIXELS"
+"""Names another limit; an environment variable, so that it holds in every process of a run."""
 SAMPLE_BYTES = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int": 4, "float": 4, "double": 8}
 """Bytes of a sample of each format of libvips; those of complex numbers are no images."""
 DECODED_WHOLE = ("gif", "webp", "heif", "jxl")
@@ -25,23 +27,46 @@ def check_size(image: pyvips.Image, name: str, most_pixels: int | None = None) -
     Args:
         image: As libvips opened it; nothing of it is decoded.
         name: Where it comes from, for messages.
-        most_pixels: How many pixels it may have; by default what this module says.
+        most_pixels: How many pixels it may have; by default what the environment or this module says.
 
     Raises:
         ImageError: The image has more pixels, or is decoded to a temporary file for which there is no room.
     """
     pixels = image.width * image.height
     whole = image.get("vips-loader").startswith(DECODED_WHOLE) or _is_interlaced(image)
-    allowed = most_pixels or (MOST_PIXELS_WHOLE if whole else MOST_PIXELS)
+    allowed = most_pixels or chosen_limit() or (MOST_PIXELS_WHOLE if whole else MOST_PIXELS)
     if pixels > allowed:
         kind = " of a kind that is decoded whole in memory" if whole else ""
         raise ImageError(
             f"the image claims {image.width} × {image.height} pixels, {pixels / 1e6:.0f} megapixels; "
             f"{allowed / 1e6:.0f} are the limit for a file{kind}",
             where=name,
-            mend=f"If it is really that large, allow it: --max-megapixels {-(-pixels // 1_000_000)}",
+            mend=how_to_allow(pixels),
         )
     _check_room(image, name)
+
+
+def chosen_limit() -> int | None:
+    """Return how many pixels the environment allows an image, if it says so.
+
+    Raises:
+        UsageError: It says something else than a number of megapixels.
+    """
+    words = os.environ.get(LIMIT_VARIABLE, "").strip()
+    if not words:
+        return None
+    try:
+        chosen = int(float(words) * 1e6)
+    except (ValueError, OverflowError):
+        chosen = 0
+    if chosen < 1:
+        raise UsageError("the limit is not a number of megapixels", where=f"{LIMIT_VARIABLE}={words}")
+    return chosen
+
+
+def how_to_allow(pixels: int) -> str:
+    """Return how to allow images of so many pixels."""
+    return f"If it is really that large, allow it: set {LIMIT_VARIABLE}={-(-pixels // 1_000_000)}"
 
 
 def _is_interlaced(image: pyvips.Image) -> bool:

@@ -59,9 +59,7 @@ def load(path: Path, page: int | None = None) -> pyvips.Image:
         number = first if page is None else page - 1
         pages = pages_in(image)
         if not 0 <= number < pages:
-            raise ImageError(
-                f"there is no page {page}: the image has {pages}", where=path, mend="Choose another with --page."
-            )
+            raise ImageError(f"there is no page {page}: the image has {pages}", where=path, mend="Pages count from 1.")
         return image if number == 0 else _header(path, number)
     except pyvips.Error as error:
         if "not in a known format" in error.detail:
