@@ -5,10 +5,10 @@ Usage::
     python benchmarks/paired_predict.py --ours model.onnx --peer-python VENV/bin/python --peers model.pt \
         --dataset DATASET [--dataset DATASET …] --variant= --variant=--exhaustive --rounds 3 --output FOLDER
 
-``VENV`` holds flat-bug 1.2.0 from PyPI. A dataset is a folder with images and ``instances_default.json``. A variant is
-more words for ``fb predict``. All outputs are scored by ``fb evaluate``. Prints, and writes to
-``FOLDER/paired_predict.json``, a row per dataset and program: wall seconds and peak memory (medians over rounds, whole
-process), seconds per megapixel, detections, F1, and the peer's figures over ours.
+``VENV`` holds flat-bug 1.2.0 from PyPI, and SAHI for ``--sahi``. A dataset is a folder with images and
+``instances_default.json``. A variant is more words for ``fb predict``. All outputs are scored by ``fb evaluate``.
+Prints, and writes to ``FOLDER/paired_predict.json``, a row per dataset and program: wall seconds and peak memory
+(medians over rounds, whole process), seconds per megapixel, detections, F1, and the peer's figures over ours.
 """
 
 import argparse
@@ -80,6 +80,9 @@ def compare(dataset: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     ours = [str(FB), "predict", "-i", str(dataset), "-w", str(options.ours)]
     commands = {f"fb predict {words}".strip(): [*ours, *shlex.split(words)] for words in options.variant}
     commands[PEER] = [str(peer_fb), "-i", str(dataset), "-w", str(options.peers), "--gpu", "cpu", "--dtype", "float32"]
+    if options.sahi:
+        sahi = [str(options.peer_python), str(Path(__file__).with_name("sahi_predict.py")), str(dataset)]
+        commands["SAHI"] = [*sahi, "-w", str(options.peers)]
     folders = {who: work / str(number) for number, who in enumerate(commands)}
     costs: dict[str, list[Cost]] = {who: [] for who in commands}
     work.mkdir(parents=True, exist_ok=True)
@@ -119,6 +122,7 @@ def main() -> None:
     parser.add_argument("--peer-python", type=Path, required=True, help="python of the venv with flat-bug 1.2.0")
     parser.add_argument("--dataset", type=Path, action="append", required=True)
     parser.add_argument("--variant", action="append", required=True, help="more words for fb predict")
+    parser.add_argument("--sahi", action="store_true", help="time SAHI too, which that venv has as well")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()

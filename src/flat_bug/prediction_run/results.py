@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -21,10 +22,13 @@ from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.layout import Layout, OutputSettings, has_identifier
 from flat_bug.prediction_run.summary import Status
+from flat_bug.processors import usable_processors
 from flat_bug.progress import Report
 
 IDENTIFIERS = uuid.UUID("6b1ff1a5-8e0c-5c8c-9d5e-2f9f6a3f0f1b")
 """Namespace of the identifiers that are made from the digests of image, weights and settings."""
+MOST_THREADS = 4
+"""So many crops are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +201,15 @@ def identifier_of(provenance: Provenance) -> str:
 
 
 def _write_crops(pixels: LazyImage, table: Instances, paths: list[Path], rows: list[int], options: CropOptions) -> None:
-    for row, picture in zip(rows, crops(pixels, table[np.array(rows, np.int64)], options), strict=True):
-        _write_bytes(paths[row], encode_png(picture, options.record))
+    """Write the crops of some rows; each processor works on a part of them."""
+    threads = min(len(usable_processors()), MOST_THREADS)
+
+    def write(part: list[int]) -> None:
+        for row, picture in zip(part, crops(pixels, table[np.array(part, np.int64)], options), strict=True):
+            _write_bytes(paths[row], encode_png(picture, options.record))
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(write, [rows[first::threads] for first in range(threads)]))
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
