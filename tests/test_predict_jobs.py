@@ -51,7 +51,8 @@ def contents_of(folder: Path) -> dict[str, str]:
 
 
 def rows_of(output: Path) -> list[dict[str, Any]]:
-    return pl.read_csv(output / "summary.csv").drop("seconds").to_dicts()
+    # What libvips says of a damaged file depends on which of its threads is the first to say it.
+    return pl.read_csv(output / "summary.csv").drop("seconds", "reason").to_dicts()
 
 
 @pytest.mark.slow
