@@ -23,10 +23,13 @@ def disc(x: float, y: float, radius: float, hole: float = 0) -> shapely.Polygon:
 
 def picture_of(polygons: npt.NDArray[np.object_], width: int, height: int) -> npt.NDArray[np.uint8]:
     """Return a light picture whose pixels are black where their centres lie in a polygon."""
-    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     picture = np.full((height, width, 3), 235, np.uint8)
     for polygon in polygons:
-        picture[shapely.contains_xy(polygon, x, y)] = 0
+        left, top, right, bottom = (round(value) for value in shapely.bounds(polygon))
+        rows, columns = slice(max(0, top - 1), bottom + 1), slice(max(0, left - 1), right + 1)
+        part = picture[rows, columns]
+        y, x = np.mgrid[rows.start : rows.start + part.shape[0], columns.start : columns.start + part.shape[1]] + 0.5
+        part[shapely.contains_xy(polygon, x, y)] = 0
     return picture
 
 
