@@ -204,10 +204,20 @@ def test_outlines_come_back_with_all_rings_to_a_hundredth_of_a_pixel(table: Inst
 def test_columns_are_what_the_table_has_and_each_measurement_that_is_a_number() -> None:
     polygons = np.array([disc(10, 10, 5), disc(30, 30, 3)], object)
     table = Instances.from_polygons(polygons, np.array([0.5, 0.25]), width=50, height=50, mm_per_px=0.1)
-    measurements = {"length_mm": [1.5, np.nan], "colour": ["red", "blue"], "too_short": [1.0], "area_px2": [0, 0]}
+    measurements = {
+        "length_mm": [1.5, np.nan],
+        "length_mm_sd": [0.1, np.nan],
+        "lone_sd": [1, 2],
+        "colour": ["red", "blue"],
+        "too_short": [1.0],
+        "area_px2": [0, 0],
+    }
     columns = {column.key: column.as_mapping() for column in columns_of(table, measurements)}
-    assert list(columns) == [*("score", "area_mm2", "length_mm", "area_px2", "box_width_px", "box_height_px", "level")]
-    assert columns["length_mm"] == {"key": "length_mm", "label": "Length", "unit": "mm", "values": [1.5, None]}
+    assert list(columns) == [
+        *("score", "area_mm2", "length_mm", "lone_sd", "area_px2", "box_width_px", "box_height_px", "level")
+    ]
+    named = {"key": "length_mm", "label": "Length", "unit": "mm"}
+    assert columns["length_mm"] == {**named, "values": [1.5, None], "deviations": [0.1, None]}
     assert columns["area_mm2"]["values"] == pytest.approx((table.areas * 0.01).tolist())
     assert columns["area_px2"]["values"] == pytest.approx(table.areas.tolist())
 

@@ -44,7 +44,7 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mm_per_px=0.05,
         classes=np.array([0, 1, 1]),
         class_names=("beetle", "fly"),
-        measurements={"length_mm": [12.5, 9.0, np.nan]},
+        measurements={"length_mm": [12.5, 9.0, np.nan], "length_mm_sd": [0.21, 0.2, np.nan]},
     )
     many = [disc(30 + 50 * (i % 60), 30 + 50 * (i // 60), 20) for i in range(3000)]
     crowd = viewed(images, "card_10.png", many, np.linspace(0.1, 0.99, 3000).tolist(), size=(3040, 2560))
@@ -196,7 +196,7 @@ def test_a_click_shows_the_animal_and_its_numbers_and_a_link_leads_there(browser
         area = RING.area * 0.05**2
         assert rows["Class"] == "beetle"
         assert rows["Score"] == "0.90"
-        assert rows["Length (mm)"] == "12.5"
+        assert rows["Length (mm)"] == "12.5 ± 0.21"
         assert rows["Area (mm²)"] == f"{area:.1f}"
         assert rows["x (px)"] == "280.0 – 520.0"
         crop = np.asarray(Image.open(io.BytesIO(details.locator(".crop").screenshot())).convert("L"))
@@ -274,6 +274,7 @@ def test_the_filtered_table_is_saved_with_every_number(card: Page, tmp_path: Pat
     assert table["animal"].to_list() == [0, 1]
     assert table["score"].to_list() == [0.9, 0.5]
     assert table["length_mm"].to_list() == [12.5, 9.0]
+    assert table["length_mm_sd"].to_list() == [0.21, 0.2]
     assert table.select("x1", "y1", "x2", "y2").row(1) == (1010, 210, 1190, 390)
 
 

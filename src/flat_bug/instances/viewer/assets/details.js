@@ -26,10 +26,10 @@ class Details {
     this.host.classList.remove("nothing");
     this.title.textContent = `Animal ${animal}`;
     const named = [["Class", animals.className(animal)]];
-    const measured = animals.columns.map((column) => [headingOf(column), formatCell(column, column.values[animal])]);
+    const numbers = animals.columns.map((column) => [headingOf(column), measured(column, animal)]);
     const [x1, y1, x2, y2] = animals.box(animal);
     const box = [["x (px)", between(x1, x2)], ["y (px)", between(y1, y2)]];
-    const rows = [...(animals.classNames.length > 1 ? named : []), ...measured, ...box];
+    const rows = [...(animals.classNames.length > 1 ? named : []), ...numbers, ...box];
     this.numbers.replaceChildren(...rows.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, text))));
     this.picture.setAttribute("aria-label", `Picture of animal ${animal}`);
     this._draw(animals, animal);
@@ -79,6 +79,13 @@ function frameOf(animals, animal) {
     right: Math.max(left + 1, Math.min(animals.width, Math.ceil(x2 + margin))),
     bottom: Math.max(top + 1, Math.min(animals.height, Math.ceil(y2 + margin))),
   };
+}
+
+/** Return a value with how far it may be off, where that is known. */
+function measured(column, animal) {
+  const value = formatCell(column, column.values[animal]);
+  const deviation = column.deviations?.[animal] ?? null;
+  return deviation === null || column.values[animal] === null ? value : `${value} ± ${Number(deviation.toPrecision(2))}`;
 }
 
 function between(low, high) {

@@ -195,10 +195,11 @@ function addressOf(slug, animal) {
 
 /** Return the animals of a list as CSV, with every number that is known of them. */
 function csvOf(animals, order) {
-  const heading = ["image", "animal", "class", "x1", "y1", "x2", "y2", ...animals.columns.map((column) => csvText(column.key))];
+  const numbers = animals.columns.flatMap(({ key, values, deviations }) => (deviations ? [[key, values], [`${key}_sd`, deviations]] : [[key, values]]));
+  const heading = ["image", "animal", "class", "x1", "y1", "x2", "y2", ...numbers.map(([key]) => csvText(key))];
   const rows = order.map((animal) => [
     csvText(animals.title), animal, csvText(animals.className(animal)), ...animals.box(animal),
-    ...animals.columns.map((column) => column.values[animal] ?? ""),
+    ...numbers.map(([, values]) => values[animal] ?? ""),
   ]);
   return `${[heading, ...rows].map((row) => row.join(",")).join("\r\n")}\r\n`;
 }
