@@ -18,8 +18,7 @@ def no_image(path: Path) -> ImageError:
 
 def unreadable(name: str, error: pyvips.Error) -> ImageError:
     """Return the error for what libvips says of a damaged file, or of a temporary one that does not fit."""
-    # Several threads read an image, and each of them says what is wrong with it.
-    reason = " ".join(dict.fromkeys(" ".join(line.split()) for line in error.detail.splitlines())).strip()
+    reason = " ".join(error.detail.split())
     if any(words in reason.lower() for words in NO_ROOM):
         return ImageError(
             f"the decoded image does not fit into the folder for temporary files, {tempfile.gettempdir()}",

@@ -2,6 +2,8 @@
 
 import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyvips
 
+from flat_bug.errors import ImageError
 from flat_bug.imaging.deep_zoom import save_deep_zoom
 from flat_bug.imaging.failures import unreadable
 from flat_bug.progress import Report
@@ -30,8 +33,11 @@ class LazyImage:
     name: str
     _image: pyvips.Image
     _reduced: pyvips.Image | None = None
-    # Several threads read the same image.
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    # Threads take turns: libvips works with all processors as it is, and has one place for what went wrong, where the
+    # words of two threads that meet the same damage would be mixed. Whoever comes second is told what the first was.
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _is_decoded: bool = False
+    _damage: ImageError | None = None
 
     @property
     def width(self) -> int:
@@ -61,11 +67,9 @@ class LazyImage:
         Raises:
             ImageError: The file is truncated or damaged there.
         """
-        try:
+        with self._reading():
             region = self._scaled(size or (self.width, self.height)).crop(x, y, width, height)
             return np.ndarray((height, width, 3), np.uint8, region.write_to_memory())
-        except pyvips.Error as error:
-            raise unreadable(self.name, error) from error
 
     def save_tiles(self, folder: Path, *, side: int, overlap: int, on_progress: Report | None = None) -> None:
         """Write the tiles of a zoomable picture, as ``save_deep_zoom`` lays them out, in memory that no size changes.
@@ -74,10 +78,8 @@ class LazyImage:
             ImageError: The file is truncated or damaged.
             OutputError: The tiles cannot be written.
         """
-        try:
+        with self._reading():
             save_deep_zoom(self._image, folder, side=side, overlap=overlap, on_progress=on_progress)
-        except pyvips.Error as error:
-            raise unreadable(self.name, error) from error
 
     def read_averages(self, factor: int, top: int, rows: int) -> npt.NDArray[np.uint8]:
         """Read rows of the image as it looks when each square of ``factor`` times ``factor`` pixels becomes one.
@@ -95,15 +97,28 @@ class LazyImage:
         Raises:
             ImageError: The file is truncated or damaged there.
         """
-        try:
+        with self._reading():
             image, done = self._image, 1
             if factor % self._factor == 0 and self._factor > 1:
                 image, done = self._kept(), self._factor
             averages = image.shrink(factor // done, factor // done, ceil=True)
             region = averages.crop(0, top, averages.width, rows)
             return np.ndarray((rows, averages.width, 3), np.uint8, region.write_to_memory())
-        except pyvips.Error as error:
-            raise unreadable(self.name, error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._turn:
+            if self._damage is not None:
+                raise self._damage
+            try:
+                if not self._is_decoded:
+                    # Decoding begins. For a single pixel it is done by one thread, which says in full what is wrong.
+                    self._image.crop(0, 0, 1, 1).write_to_memory()
+                    self._is_decoded = True
+                yield
+            except pyvips.Error as error:
+                self._damage = unreadable(self.name, error)
+                raise self._damage from error
 
     @property
     def _factor(self) -> int:
@@ -111,10 +126,9 @@ class LazyImage:
         return int(2 ** max(0, math.ceil(math.log2(self.width * self.height / KEPT_PIXELS) / 2)))
 
     def _kept(self) -> pyvips.Image:
-        with self._lock:
-            if self._reduced is None:
-                self._reduced = self._image.shrink(self._factor, self._factor, ceil=True).copy_memory()
-            return self._reduced
+        if self._reduced is None:
+            self._reduced = self._image.shrink(self._factor, self._factor, ceil=True).copy_memory()
+        return self._reduced
 
     def _scaled(self, size: tuple[int, int]) -> pyvips.Image:
         if size == (self.width, self.height):
