@@ -90,10 +90,22 @@ def test_batches_are_as_large_as_asked_and_progress_is_told() -> None:
     assert told == [(min(4 * (index + 1), count), count) for index in range(len(oracle.batches))]
 
 
+def test_progress_ends_with_all_looks_though_they_become_fewer() -> None:
+    oracle, told = Oracle(), []
+    picture = np.full((900, 2000, 3), 255, np.uint8)
+    Predictor(oracle)(picture, on_progress=lambda done, total: told.append((done, total)))
+    done, totals = zip(*told, strict=True)
+    assert list(done) == list(np.cumsum(oracle.batches))
+    assert list(totals) == sorted(totals, reverse=True)
+    assert totals[0] > done[-1], "nothing is undecided at first"
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.7])
 def test_scale_before_gives_coordinates_of_the_original(factor: float) -> None:
-    instances = Predictor(Oracle(), PredictSettings(scale_before=factor, exhaustive=True))(PICTURE)
-    check(instances[instances.areas > 400], [shape for shape, _ in BEETLES if shape.area > 400], 0.06)
+    for exhaustive in (False, True):
+        chosen = PredictSettings(scale_before=factor, exhaustive=exhaustive)
+        instances = Predictor(Oracle(), chosen)(PICTURE)
+        check(instances[instances.areas > 400], [shape for shape, _ in BEETLES if shape.area > 400], 0.06)
     assert instances.levels.max() == factor
 
 

@@ -56,7 +56,7 @@ def look(
 
 
 def join_all(fragments: Fragments, count: int) -> Animals:
-    return stitch(fragments, levels=count, score_threshold=0.2, overlap_threshold=0.2)
+    return stitch(fragments, levels=count, margin=MARGIN, score_threshold=0.2, overlap_threshold=0.2)
 
 
 def expect(animals: Animals, shapes: list[shapely.Geometry], tolerance: float = 1e-6) -> None:
@@ -175,6 +175,17 @@ def test_a_cut_animal_that_nothing_explains_is_kept() -> None:
     assert not found.whole[0]
 
 
+def test_windows_that_show_each_another_end_of_a_ring_do_not_make_it_whole() -> None:
+    """Beyond each edge that cuts a window the other one looks, and yet nobody has seen the lower right of the ring."""
+    ring = animal(300, 300, 120, 120, 0).difference(animal(300, 300, 80, 80, 0))
+    level = FINE_TILE.level
+    windows = [Tile(level, 170, 200, 150, 200), Tile(level, 200, 170, 200, 150)]
+    parts = [see(ring, window, number) for number, window in enumerate(windows)]
+    (joined,) = stitch(concatenate(parts), levels=1, margin=MARGIN, score_threshold=0.2, overlap_threshold=0.2).whole
+    assert not joined
+    expect(join_all(concatenate([*parts, see(ring, COARSE_TILE, 2, 0.6)]), 2), [ring], 0.05)
+
+
 def test_a_whole_animal_that_is_dropped_itself_explains_nothing() -> None:
     one, other = animal(500, 300, 100, 60, 0), animal(580, 300, 90, 60, 0)  # the fine tile cuts the other at x = 612
     blob = shapely.union_all([one, other]).convex_hull
@@ -216,7 +227,7 @@ def test_fragments_below_the_threshold_count_only_as_evidence() -> None:
     weak = concatenate(
         [see(shape, FINE_TILE, 0, 0.18), see(shape, COARSE_TILE, 1, 0.19), see(other, FINE_TILE, 0, 0.18)]
     )
-    found = stitch(weak, levels=2, score_threshold=0.18, overlap_threshold=0.2)
+    found = stitch(weak, levels=2, margin=MARGIN, score_threshold=0.18, overlap_threshold=0.2)
     assert len(found) == 1
     assert found.polygons[0].equals(shape)
 
@@ -227,7 +238,10 @@ def test_fragments_below_the_threshold_count_only_as_evidence() -> None:
 def test_overlap_metrics(metric: str, threshold: float, left: int) -> None:
     large, small = shapely.box(200, 200, 300, 300), shapely.box(280, 220, 320, 280)  # IoU 1200 / 11200, IoS 0.5
     seen = concatenate([see(large, FINE_TILE, 0, 0.9), see(small, FINE_TILE, 0, 0.8)])
-    assert len(stitch(seen, levels=1, score_threshold=0.2, overlap_threshold=threshold, metric=metric)) == left
+    assert (
+        len(stitch(seen, levels=1, margin=MARGIN, score_threshold=0.2, overlap_threshold=threshold, metric=metric))
+        == left
+    )
 
 
 def test_classes_are_not_joined_but_compete() -> None:

@@ -17,7 +17,7 @@ from flat_bug.imaging import LazyImage, open_image
 from flat_bug.imaging.contrast import contrast
 from flat_bug.instances.table import Instances, Provenance
 from flat_bug.looking import Seen, Thresholds, look
-from flat_bug.pyramid.attention import CANDIDATE, FULL_LEVELS_BELOW, Sightings, tiles_worth_a_look
+from flat_bug.pyramid.attention import CANDIDATE, Sightings, is_worth_choosing, tiles_worth_a_look
 from flat_bug.pyramid.fragments import Animals, Fragments, concatenate
 from flat_bug.pyramid.packing import Sheet, pack
 from flat_bug.pyramid.stitch import stitch
@@ -93,6 +93,7 @@ class Predictor:
         animals = stitch(
             fragments,
             levels=len(grids),
+            margin=self.settings.edge_case_margin,
             score_threshold=self.score_threshold,
             overlap_threshold=self.settings.overlap_threshold,
             metric=self.settings.overlap_metric,
@@ -123,11 +124,8 @@ class Predictor:
         When asked for more, what has been seen so far decides where to look closer.
         """
         side = self.card.tile
-        adaptive = not self.settings.exhaustive
-        fine = [grid for grid in grids if adaptive and grid[0].level.scale >= FULL_LEVELS_BELOW]
-        if len(fine) == len(grids):
-            # Without a coarse level there is no evidence.
-            fine = []
+        # Without a coarse level there is no evidence.
+        fine = [] if self.settings.exhaustive else [grid for grid in grids[1:] if is_worth_choosing(grid)]
         with ThreadPoolExecutor(1) as pool:
             # The contrast is worked out while the network looks at the coarse levels.
             maps = [pool.submit(contrast, image, grid[0].level.width) for grid in fine]

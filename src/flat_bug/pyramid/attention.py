@@ -14,7 +14,7 @@ import shapely
 from scipy import ndimage
 
 from flat_bug.pyramid.packing import GAP
-from flat_bug.pyramid.tiling import Level, Tile
+from flat_bug.pyramid.tiling import Grid, Level, Tile
 from flat_bug.suppression import keep_best
 
 Floats = npt.NDArray[np.float64]
@@ -22,7 +22,7 @@ Flags = npt.NDArray[np.bool_]
 
 FULL_LEVELS_BELOW = 0.3
 """Levels at a scale below this are looked at as a whole; with those above them they are a tenth of the work."""
-CANDIDATE = 0.35
+CANDIDATE = 0.2
 """What scores above this share of the threshold on a coarse level may be an animal on a finer one."""
 RESOLVED = 56.0
 """An animal of this size, sqrt(width x height) in level pixels, gains little from a finer level."""
@@ -34,6 +34,8 @@ NOISE = 6.0
 """Nor are those below the median of their neighbourhood times this."""
 BLOCK = 32
 """Side of a neighbourhood, in samples."""
+LEAST_TILES = 12
+"""A level of fewer tiles is looked at as a whole: there is little to gain."""
 CELL = 24
 """What differs is looked at in pieces of at most so many samples."""
 CONTEXT = 64
@@ -70,8 +72,13 @@ class Sightings:
         return np.asarray(np.sqrt(np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1)) * self.scales)
 
 
+def is_worth_choosing(grid: Grid) -> bool:
+    """Return whether to choose among the tiles of a level; a coarse or small one is looked at as a whole."""
+    return grid[0].level.scale >= FULL_LEVELS_BELOW and len(grid) >= LEAST_TILES
+
+
 def tiles_worth_a_look(
-    grid: tuple[Tile, ...], side: int, seen: Sightings, contrast: npt.NDArray[np.uint8], threshold: float
+    grid: Grid, side: int, seen: Sightings, contrast: npt.NDArray[np.uint8], threshold: float
 ) -> tuple[Tile, ...]:
     """Return the windows and tiles of one level that are worth a look.
 
@@ -92,11 +99,13 @@ def tiles_worth_a_look(
 def unsettled(seen: Sightings, threshold: float) -> Floats:
     """Return the boxes ``(n, 4)`` of what may be an animal, and is too small for the finest level so far.
 
-    What only coarser levels saw there, it has looked at and found to be nothing.
+    What only coarser levels saw there, it has looked at and found to be nothing. What it saw too, and a coarser level
+    was sure of already, two levels have seen: a third one adds little.
     """
-    small = (seen.sizes < RESOLVED) & (seen.scales == seen.scales.max(initial=0))
-    settled = ~small & (seen.scores >= threshold)
-    boxes, known = seen.boxes[small], seen.boxes[settled]
+    latest = seen.scales == seen.scales.max(initial=0)
+    small = seen.sizes < RESOLVED
+    sure = (seen.scores >= threshold) & ~(latest & small)
+    boxes, known = seen.boxes[latest & small], seen.boxes[sure]
     first, second = shapely.STRtree(shapely.box(*known.T)).query(shapely.box(*boxes.T))
     same = _overlap(boxes[first], known[second]) >= KNOWN
     return np.asarray(np.delete(boxes, first[same], axis=0))
@@ -155,7 +164,7 @@ def _windows(wanted: Floats, level: Level) -> npt.NDArray[np.int64]:
     return windows[keep_best(len(windows), larger[pairs], smaller[pairs])]
 
 
-def _whole_where_dense(windows: npt.NDArray[np.int64], grid: tuple[Tile, ...], side: int) -> tuple[Tile, ...]:
+def _whole_where_dense(windows: npt.NDArray[np.int64], grid: Grid, side: int) -> tuple[Tile, ...]:
     """Return windows as tiles; those that lie in a tile that they would mostly cover give way to it."""
     if len(windows) == 0:
         return ()

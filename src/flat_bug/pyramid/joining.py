@@ -11,11 +11,15 @@ AGREEMENT = 0.5
 """Two cut fragments are parts of one animal if they agree this well (IoU) where both tiles look."""
 
 
-def join(fragments: Fragments) -> Animals:
+def join(fragments: Fragments, margin: float) -> Animals:
     """Join fragments of one level and class that show parts of the same animal, and say which animals are whole.
 
     A fragment that no edge cuts passes as it is. The result does not depend on the order of the fragments, except
     for its own order.
+
+    Args:
+        fragments: Of one level or several.
+        margin: What is nearer than this to the edge of a tile, in level pixels, may be cut by it.
     """
     count = len(fragments)
     first, second = _facing_pairs(fragments)
@@ -32,7 +36,7 @@ def join(fragments: Fragments) -> Animals:
     pieces = np.bincount(group, minlength=groups)
     for joined in np.flatnonzero(pieces > 1):
         polygons[joined] = shapely.union_all(fragments.polygons[members[joined]])
-    open_edges = (fragments.cut & ~_continued(fragments, first, second)).any(axis=1)
+    open_edges = (fragments.cut & ~_continued(fragments, first, second, margin)).any(axis=1)
     whole = np.bincount(group, open_edges, minlength=groups) == 0
     return Animals(polygons, fragments.scores[best], fragments.classes[best], fragments.levels[best], whole, pieces)
 
@@ -68,10 +72,32 @@ def _agree(fragments: Fragments, first: Rows, second: Rows) -> Flags:
     return np.asarray((shared > 0) & (shared >= AGREEMENT * total))
 
 
-def _continued(fragments: Fragments, first: Rows, second: Rows) -> Flags:
-    """Return, per fragment and edge, whether a fragment that it is joined with looks beyond that edge."""
-    beyond = np.zeros((len(fragments), 4), np.bool_)
+def _continued(fragments: Fragments, first: Rows, second: Rows, margin: float) -> Flags:
+    """Return ``(n, 4)``, per fragment and edge, whether a fragment that it is joined with shows how it goes on there.
+
+    That one must look beyond the edge, and along all of the edge that the animal comes near to: tiles of a grid do, but
+    of two windows at different heights each may see another end of a ring.
+    """
+    continued = np.zeros((len(fragments), 4), np.bool_)
+    near = _near_edges(fragments, margin)
     for rows, others in ((first, second), (second, first)):
         mine, theirs = fragments.windows[rows], fragments.windows[others]
-        np.logical_or.at(beyond, rows, np.hstack([theirs[:, :2] < mine[:, :2], theirs[:, 2:] > mine[:, 2:]]))
-    return beyond
+        beyond = np.hstack([theirs[:, :2] < mine[:, :2], theirs[:, 2:] > mine[:, 2:]])
+        low, high = theirs[:, [1, 0, 1, 0]], theirs[:, [3, 2, 3, 2]]
+        along = (near[rows, :, 0] >= low) & (near[rows, :, 1] <= high)
+        np.logical_or.at(continued, rows, beyond & along)
+    return continued
+
+
+def _near_edges(fragments: Fragments, margin: float) -> Floats:
+    """Return ``(n, 4, 2)``: from where to where, along each edge that cuts it, a fragment is near that edge."""
+    near = np.full((len(fragments), 4, 2), np.nan)
+    for edge in range(4):
+        rows = np.flatnonzero(fragments.cut[:, edge])
+        strips = fragments.windows[rows].copy()
+        depth = margin / fragments.levels[rows]
+        strips[:, (edge + 2) % 4] = fragments.windows[rows, edge] + (depth if edge < 2 else -depth)
+        parts = shapely.intersection(fragments.polygons[rows], shapely.box(*strips.T))
+        along = 1 - edge % 2
+        near[rows, edge] = shapely.bounds(parts).reshape(-1, 4)[:, [along, along + 2]]
+    return near

@@ -29,7 +29,13 @@ PART = 0.85
 
 
 def stitch(
-    fragments: Fragments, *, levels: int, score_threshold: float, overlap_threshold: float, metric: str = "IoU"
+    fragments: Fragments,
+    *,
+    levels: int,
+    margin: float,
+    score_threshold: float,
+    overlap_threshold: float,
+    metric: str = "IoU",
 ) -> Animals:
     """Return each animal once: halves joined, parts and fragments replaced by the whole, duplicates resolved.
 
@@ -38,6 +44,7 @@ def stitch(
     Args:
         fragments: From all tiles of all levels. Fragments below the threshold count as evidence.
         levels: Number of levels that were looked at.
+        margin: What is nearer than this to the edge of a tile, in level pixels, may be cut by it.
         score_threshold: Animals whose combined score is not above this are left out.
         overlap_threshold: Two outlines that overlap more than this are one animal.
         metric: ``IoU``, overlap over the union, or ``IoS``, over the smaller of the two.
@@ -45,7 +52,7 @@ def stitch(
     Returns:
         Animals, best first. The score combines the evidence of all levels; the outline is the best single one.
     """
-    animals = join(fragments)
+    animals = join(fragments, margin)
     rank = animals.scores * animals.levels**FINENESS
     rank *= np.where(animals.whole, 1.0, CUT) * np.where(animals.pieces > 1, JOINED, 1.0)
     animals = animals[np.lexsort((*ties(animals.polygons), -rank))]
