@@ -38,4 +38,4 @@ if __name__ == "__main__":
     options.output.mkdir(parents=True)
     categories = [{"id": 1, "name": "insect"}]
     result = {"images": images, "annotations": annotations, "categories": categories}
-    (options.output / "coco_instances.json").write_text(json.dumps(result), encoding="utf-8")
+    (options.output / "coco_instances.json").write_text(json.dumps(result, default=float), encoding="utf-8")

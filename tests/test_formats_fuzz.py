@@ -15,6 +15,7 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.legacy_json import legacy
 from tests.outlines import tables
 
 from flat_bug.errors import FlatBugError
@@ -35,20 +36,7 @@ ODD = st.sampled_from(
     ]
 )
 JSON = st.recursive(ODD | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=4))
-LEGACY = {
-    "boxes": [[0, 0, 20, 20], [30, 5, 40, 12]],
-    "contours": [[[1, 9, 9, 1], [1, 1, 9, 9]], [[16, 18], [3, 5]]],
-    "confs": [0.9, 0.4],
-    "classes": [1.0, 1.0],
-    "scales": [1.0, 0.5],
-    "areas": [64, 0],
-    "image_path": "folder/a.jpg",
-    "image_width": 100,
-    "image_height": 60,
-    "mask_width": 50,
-    "mask_height": 30,
-    "identifier": ["some-id"],
-}
+LEGACY = legacy()
 
 
 @pytest.fixture(scope="module")

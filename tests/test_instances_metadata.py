@@ -9,6 +9,7 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.legacy_json import legacy
 from tests.outlines import tables
 
 from flat_bug.errors import DatasetError
@@ -49,25 +50,6 @@ def test_programs_for_flat_bug_find_its_keys() -> None:
     assert values["areas"] == [100 - 4 + 1]
     assert values["classes"] == [1]
     assert (values["mask_width"], values["mask_height"]) == (values["image_width"], values["image_height"]) == (40, 30)
-
-
-def legacy(**changes: Any) -> dict[str, Any]:
-    """Return what flat-bug 1.x writes, its masks half as large as the image."""
-    values = {
-        "boxes": [[0, 0, 20, 20], [30, 5, 40, 12]],
-        "contours": [[[1, 9, 9, 1], [1, 1, 9, 9]], [[16, 18], [3, 5]]],
-        "confs": [0.9, 0.4],
-        "classes": [1.0, 1.0],
-        "scales": [1.0, 0.5],
-        "areas": [64, 0],
-        "image_path": "folder/a.jpg",
-        "image_width": 100,
-        "image_height": 60,
-        "mask_width": 50,
-        "mask_height": 30,
-        "identifier": ["some-id"],
-    }
-    return values | changes
 
 
 def test_files_of_flat_bug_1_are_read() -> None:

@@ -433,6 +433,17 @@ def test_every_precision_of_flat_bug_1x_is_taken(inputs: Words, spots_network: P
     assert fb(*inputs, "--no_save", "-w", spots_network, "-n", "1", "-d", "float16") == 0
 
 
+def test_a_precision_that_is_not_that_of_the_file_is_said(
+    inputs: Words, spots_network: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert fb(*inputs, "--no_save", "-w", spots_network, "-n", "1", "--dtype", "float16") == 0
+    assert "computes in the precision that was written into it, not in float16" in caplog.text
+    caplog.clear()
+    assert fb(*inputs, "--no_save", "-w", spots_network, "-n", "1", "--dtype", "float32") == 0
+    assert fb(*inputs, "--no_save", "-w", spots_network, "-n", "1") == 0
+    assert caplog.text == ""
+
+
 def test_files_about_all_images_do_not_outlive_their_command(command: Words, output: Path) -> None:
     """Otherwise an evaluation would read what other weights have found."""
     assert fb(*command) == 0

@@ -1,5 +1,6 @@
 """Which images are meant, and that each gets a name of its own."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,18 @@ def test_a_list_names_images_from_where_it_lies(folder: Path) -> None:
     listed = folder / "some.txt"
     listed.write_text(f"b.JPG\n\n  sub/a.png  \nmissing.png\n{folder / 'sub' / 'deeper' / 'c.tif'}\n")
     assert names_of(listed) == ["b.JPG", "missing.png", "sub/a.png", "sub/deeper/c.tif"]
+
+
+def test_a_list_may_have_notes_and_come_from_windows(folder: Path) -> None:
+    listed = folder / "some.txt"
+    listed.write_bytes("\ufeff# the first tray\r\nb.JPG\r\n\r\n  # sub/a.png\r\n./#1.png\r\n".encode())
+    assert names_of(listed) == ["#1.png", "b.JPG"]
+
+
+def test_a_list_may_come_from_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.stdin", io.StringIO("b.JPG\n# no more\nsub/a.png\n"))
+    assert names_of("-") == ["b.JPG", "sub/a.png"]
 
 
 def test_links_to_folders_are_followed_once(folder: Path) -> None:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from flat_bug.errors import ConfigError
 
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+"""The precision in which a network computes; ``auto`` is what is fast on the device without harm to the outlines."""
+
 UNBOUNDED = 1e8
 """An upper size limit, in pixels, that no object reaches."""
 
@@ -111,8 +114,10 @@ class PredictSettings(Settings):
     exhaustive: bool = Field(
         False, description="Look at every tile of every level, not only where coarser levels call for a closer look."
     )
+    dtype: Dtype = Field("auto", description="Precision of the network, where the library leaves a choice.")
     grid_shift: tuple[NonNegativeInt, NonNegativeInt] = Field(
-        (0, 0), description="Move the tiles of each level left and up by so many pixels; results do not depend on it."
+        (0, 0),
+        description="Move the tiles of each level left and up by so many pixels, to test what depends on it.",
     )
 
     @classmethod

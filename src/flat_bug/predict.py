@@ -58,10 +58,10 @@ class Predictor:
             WeightsError: The weights cannot be used.
             MissingPartError: The part that runs them, or the GPU, is not there.
         """
-        if model is None or isinstance(model, str | Path):
-            model = load_segmenter(model, device, trust_weights)
-        self.segmenter = model
         chosen = settings or PredictSettings()
+        if model is None or isinstance(model, str | Path):
+            model = load_segmenter(model, device, trust_weights, chosen.dtype)
+        self.segmenter = model
         self.score_threshold = model.card.score_threshold if chosen.score_threshold is None else chosen.score_threshold
         # Two cards may differ in nothing else, and what they lead to must not be taken for the same.
         self.settings = chosen.model_copy(update={"score_threshold": self.score_threshold})

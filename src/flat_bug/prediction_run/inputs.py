@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def find_images(
 
     Args:
         inputs: Files, folders, patterns with ``*``, or text files (``.txt``) that name an image per line, relative to
-            the text file.
+            the text file, or ``-`` for standard input.
         pattern: Regular expression that the name of a file in a folder must match somewhere, in any case.
         recursive: Look into the folders below a folder as well.
         limit: Only the first so many.
@@ -98,6 +99,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 def _expand(given: str, wanted: re.Pattern[str], recursive: bool) -> Iterable[Path]:
     path = Path(given).expanduser()
+    if given == "-":
+        return _listed(None)
     if "://" in given:
         raise UsageError("addresses are not supported yet", where=given, mend="Copy the images to a local folder.")
     if path.suffix.lower() in VIDEOS:
@@ -133,12 +136,15 @@ def _files_below(folder: Path, wanted: re.Pattern[str], recursive: bool) -> Iter
         seen.add(real)
 
 
-def _listed(path: Path) -> Iterator[Path]:
+def _listed(path: Path | None) -> Iterator[Path]:
+    """Yield the images that a text file, or standard input, names in a line each; a line after ``#`` is a note."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = (path.read_text(encoding="utf-8-sig") if path else sys.stdin.read()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the list of images cannot be read: {error}", where=path) from error
-    return (path.parent / Path(line.strip()).expanduser() for line in lines if line.strip())
+        raise UsageError(f"the list of images cannot be read: {error}", where=path or "standard input") from error
+    named = (line.strip() for line in lines)
+    folder = path.parent if path else Path()
+    return (folder / Path(line).expanduser() for line in named if line and not line.startswith("#"))
 
 
 def _root(inputs: Sequence[str | Path], absolute: list[Path]) -> Path:

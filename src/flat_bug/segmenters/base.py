@@ -12,9 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 CARD_SUFFIX = ".card.json"
 """The card of ``model.onnx`` is ``model.card.json`` beside it."""
 
-Dtype = Literal["auto", "float32", "float16", "bfloat16"]
-"""The precision in which a network computes; ``auto`` is what is fast on the device without harm to the outlines."""
-
 Kind = Literal["yolo", "maskrcnn"]
 
 ASSUMED_SCORE_THRESHOLD = 0.2

@@ -3,8 +3,8 @@
 import logging
 from typing import Any
 
+from flat_bug.config import Dtype
 from flat_bug.errors import MissingPartError, UsageError
-from flat_bug.segmenters.base import Dtype
 
 log = logging.getLogger(__name__)
 

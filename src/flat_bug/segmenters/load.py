@@ -5,9 +5,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from flat_bug.config import Dtype
 from flat_bug.errors import WeightsError
 from flat_bug.files import sha256_of
-from flat_bug.segmenters.base import Dtype, ModelCard, Segmenter, card_path
+from flat_bug.segmenters.base import ModelCard, Segmenter, card_path
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "models" / "flat_bug_default.onnx"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from flat_bug.config import Dtype
 from flat_bug.errors import MissingPartError, UsageError, WeightsError
 from flat_bug.processors import usable_processors
-from flat_bug.segmenters.base import Dtype, ModelCard
+from flat_bug.segmenters.base import ModelCard
 from flat_bug.segmenters.graph import Graph, Port, describe
 from flat_bug.segmenters.yolo import Floats32, YoloSegmenter, streams_of
 

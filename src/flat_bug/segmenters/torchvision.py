@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flat_bug.config import Dtype
 from flat_bug.errors import MissingPartError, WeightsError
-from flat_bug.segmenters.base import Dtype, ModelCard, TileInstances
+from flat_bug.segmenters.base import ModelCard, TileInstances
 from flat_bug.segmenters.devices import log, place_of
 
 BACKBONE = "resnet50"

@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from flat_bug.config import Dtype
 from flat_bug.errors import MissingPartError, WeightsError
-from flat_bug.segmenters.base import Dtype, ModelCard
+from flat_bug.segmenters.base import ModelCard
 from flat_bug.segmenters.checkpoint import read_checkpoint
 from flat_bug.segmenters.devices import place_of, precision_of
 from flat_bug.segmenters.yolo import Floats32, YoloSegmenter

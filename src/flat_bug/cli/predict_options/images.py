@@ -18,7 +18,8 @@ class ImageOptions:
     """Which images.
 
     Attributes:
-        input: Images, folders, patterns such as "scans/*.jpg", or a .txt file that names an image per line.
+        input: Images, folders, patterns such as "scans/*.jpg", or a .txt file that names an image per line (- for
+            standard input).
         input_pattern: Regular expression that file names in a folder must match; by default those of images.
         max_images: Only the first so many images, in alphabetical order.
         recursive: Look into sub-folders too.

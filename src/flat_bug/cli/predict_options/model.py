@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from flat_bug.config import PredictSettings
+from flat_bug.config import Dtype, PredictSettings
 from flat_bug.errors import UsageError
 
 
@@ -19,7 +19,8 @@ class ModelOptions:
         model_weights: Weights, .onnx or .pt; by default those that come with flat-bug.
         trust_weights: Open a .pt file. Such a file can run any code; weights in an .onnx file cannot.
         device: auto (the default), cpu, cuda, or cuda:1 (or just 1). Several, as in cuda:0,cuda:1, are used at a time.
-        dtype: Taken for the sake of flat-bug 1.x: the network runs in float32, whatever is asked for.
+        dtype: Precision of the network; by default what is fast on the device without harm to the outlines. An .onnx
+            file says itself in which it computes, and a processor has no fast float16.
         config: YAML file with settings; the options below come before it.
         score_threshold: Keep animals that score above this; by default what the model's card says.
         scale_before: Scale each image by this before everything else; 1 by default.
@@ -32,7 +33,7 @@ class ModelOptions:
     model_weights: Annotated[Path | None, Parameter(name=["--model-weights", "-w"])] = None
     trust_weights: bool = False
     device: Annotated[str, Parameter(name=["--device", "--gpu", "-g"])] = "auto"
-    dtype: Annotated[Literal["float32", "float16", "bfloat16"], Parameter(name=["--dtype", "-d"])] = "float32"
+    dtype: Annotated[Dtype | None, Parameter(name=["--dtype", "-d"])] = None
     config: Path | None = None
     score_threshold: float | None = None
     scale_before: Annotated[float | None, Parameter(name=["--scale-before", "-s"])] = None
@@ -47,6 +48,7 @@ class ModelOptions:
             "scale_before": self.scale_before,
             "single_scale": self.single_scale or None,
             "exhaustive": self.exhaustive or None,
+            "dtype": self.dtype,
             "overlap_metric": self.nms_metric,
         }
         configured = PredictSettings.from_yaml(self.config) if self.config else PredictSettings()
