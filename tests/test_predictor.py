@@ -1,11 +1,13 @@
 """From an image to its instances with a segmenter that is always right: what is left is what tiling does to them."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import pyvips
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,6 +90,22 @@ def test_batches_are_as_large_as_asked_and_progress_is_told() -> None:
     count = sum(oracle.batches)
     assert oracle.batches == [4] * (count // 4) + [count % 4] * bool(count % 4)
     assert told == [(min(4 * (index + 1), count), count) for index in range(len(oracle.batches))]
+
+
+@pytest.mark.parametrize("exhaustive", [False, True])
+@pytest.mark.parametrize(
+    "how", [{"tile": True}, {"tile": True, "bigtiff": True, "compression": "deflate"}, {"compression": "lzw"}]
+)
+def test_a_file_that_is_read_piece_by_piece_gives_what_its_pixels_in_memory_give(
+    tmp_path: Path, how: dict[str, object], exhaustive: bool
+) -> None:
+    picture = np.tile(PICTURE, (2, 2, 1))
+    path = tmp_path / "scan.tif"
+    pyvips.Image.new_from_array(picture, interpretation="srgb").tiffsave(str(path), **how)
+    predictor = Predictor(Oracle(), PredictSettings(exhaustive=exhaustive))
+    streamed, whole = predictor(path), predictor(picture)
+    assert len(streamed) > 9
+    assert streamed == replace(whole, provenance=streamed.provenance)
 
 
 def test_progress_ends_with_all_looks_though_they_become_fewer() -> None:
