@@ -1,7 +1,7 @@
 """Predict an image of 30000 × 30000 px in each format that may be so large, and print seconds and peak memory.
 
-Usage: ``python benchmarks/large_image.py DATASET FOLDER -w model.onnx [--side 30000] [--exhaustive]``. A dozen images of
-the dataset lie scattered on grainy paper, so that the image is sparse.
+Usage: ``python benchmarks/large_image.py DATASET FOLDER -w model.onnx [--side 30000] [--exhaustive]``. A dozen images
+of the dataset lie scattered on grainy paper, so that the image is sparse.
 """
 
 import argparse

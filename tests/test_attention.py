@@ -59,9 +59,10 @@ def test_an_empty_sheet_is_looked_at_on_coarse_levels_only() -> None:
 
 
 @pytest.mark.parametrize("size", [(255, 255), (300, 200), (1, 1), (40, 1200)])
-def test_small_images_are_looked_at_as_ever(size: tuple[int, int]) -> None:
-    found, _ = looks(np.full((size[1], size[0], 3), 255, np.uint8), exhaustive=False)
-    assert len(found) == 0
+def test_small_images_are_looked_at_as_a_whole(size: tuple[int, int]) -> None:
+    picture = np.full((size[1], size[0], 3), 255, np.uint8)
+    found, count = looks(picture, exhaustive=False)
+    assert (len(found), count) == (0, looks(picture, exhaustive=True)[1])
 
 
 def test_what_is_seen_but_small_calls_for_a_look_around_it() -> None:

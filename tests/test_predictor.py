@@ -113,9 +113,9 @@ def test_progress_ends_with_all_looks_though_they_become_fewer() -> None:
     picture = np.full((900, 2000, 3), 255, np.uint8)
     Predictor(oracle)(picture, on_progress=lambda done, total: told.append((done, total)))
     done, totals = zip(*told, strict=True)
-    assert list(done) == list(np.cumsum(oracle.batches))
+    assert sorted(set(done)) == list(np.cumsum(oracle.batches))
     assert list(totals) == sorted(totals, reverse=True)
-    assert totals[0] > done[-1], "nothing is undecided at first"
+    assert totals[0] > totals[-1] == done[-1]
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.7])
@@ -124,6 +124,7 @@ def test_scale_before_gives_coordinates_of_the_original(factor: float) -> None:
         chosen = PredictSettings(scale_before=factor, exhaustive=exhaustive)
         instances = Predictor(Oracle(), chosen)(PICTURE)
         check(instances[instances.areas > 400], [shape for shape, _ in BEETLES if shape.area > 400], 0.06)
+        assert instances.levels.max() <= factor
     assert instances.levels.max() == factor
 
 

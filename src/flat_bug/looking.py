@@ -95,7 +95,7 @@ def look(
         sightings = [sightings_of(found, sheets[number]) for number, found in zip(batch, seen, strict=True)]
         return Seen(len(batch), concatenate(fragments), Sightings.concatenate(sightings))
 
-    with _worker() as reader, _worker() as tracer:
+    with worker() as reader, worker() as tracer:
         arrays = _ahead(reader, read, batches)
         segmented = ((batch, segmenter.segment(array, thresholds.sighting)) for batch, array in arrays)
         yield from _ahead(tracer, outline, segmented)
@@ -203,7 +203,7 @@ def _within(
 
 
 @contextmanager
-def _worker() -> Iterator[ThreadPoolExecutor]:
+def worker() -> Iterator[ThreadPoolExecutor]:
     """Give a thread; what waits for it when an error or Ctrl-C comes is not begun any more."""
     pool = ThreadPoolExecutor(1)
     try:

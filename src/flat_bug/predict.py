@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from flat_bug.files import sha256_of
 from flat_bug.imaging import LazyImage, open_image
 from flat_bug.imaging.contrast import contrast
 from flat_bug.instances.table import Instances, Provenance
-from flat_bug.looking import Seen, Thresholds, look
+from flat_bug.looking import Seen, Thresholds, look, worker
 from flat_bug.pyramid.attention import CANDIDATE, Sightings, is_worth_choosing, tiles_worth_a_look
 from flat_bug.pyramid.fragments import Animals, Fragments, concatenate
 from flat_bug.pyramid.packing import Sheet, pack
@@ -108,11 +107,13 @@ class Predictor:
         tiles, sheets = 0, 0
         for undecided, wave in self._waves(image, grids, seen):
             expected = sheets + len(wave) + undecided
-            for latest in self._look(image, wave, tiles):
+            for latest in self._look(image, wave, tiles, is_last=undecided == 0):
                 seen.append(latest)
                 sheets += latest.sheets
                 if on_progress is not None:
                     on_progress(sheets, expected)
+            if on_progress is not None and not wave:
+                on_progress(sheets, expected)
             tiles += sum(map(len, wave))
         return concatenate([latest.fragments for latest in seen])
 
@@ -126,7 +127,7 @@ class Predictor:
         side = self.card.tile
         # Without a coarse level there is no evidence.
         fine = [] if self.settings.exhaustive else [grid for grid in grids[1:] if is_worth_choosing(grid)]
-        with ThreadPoolExecutor(1) as pool:
+        with worker() as pool:
             # The contrast is worked out while the network looks at the coarse levels.
             maps = [pool.submit(contrast, image, grid[0].level.width) for grid in fine]
             whole = tuple(tile for grid in grids if grid not in fine for tile in grid)
@@ -137,9 +138,9 @@ class Predictor:
                 sheets = pack(chosen, side)
                 yield sum(map(len, fine[number:])), sheets if len(sheets) < len(grid) else pack(grid, side)
 
-    def _look(self, image: LazyImage, sheets: tuple[Sheet, ...], first_tile: int) -> Iterator[Seen]:
+    def _look(self, image: LazyImage, sheets: tuple[Sheet, ...], first_tile: int, *, is_last: bool) -> Iterator[Seen]:
         evidence = max(EVIDENCE * self.score_threshold, LEAST_SCORE)
-        sighting = evidence if self.settings.exhaustive else max(CANDIDATE * self.score_threshold, LEAST_SCORE)
+        sighting = evidence if is_last else max(CANDIDATE * self.score_threshold, LEAST_SCORE)
         return look(
             image,
             self.segmenter,

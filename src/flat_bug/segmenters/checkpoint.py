@@ -54,7 +54,8 @@ def read_checkpoint(weights: Path) -> tuple[Any, dict[str, Any]]:
     for layer in network.modules():
         if isinstance(layer, torch.nn.Upsample) and not hasattr(layer, "recompute_scale_factor"):
             layer.recompute_scale_factor = None  # added in torch 1.11
-    return network.float().eval(), dict(held.get("train_args") or {})
+    train_args = held.get("train_args")
+    return network.float().eval(), dict(train_args) if isinstance(train_args, dict) else {}
 
 
 class Forgotten:
@@ -85,4 +86,3 @@ class _Tolerant:
 
     Unpickler = _Unpickler
     load = staticmethod(pickle.load)
-    __name__ = "pickle"

@@ -91,7 +91,9 @@ def digest_of(weights: Path) -> str:
     numbers = weights.with_suffix(".bin")
     if not numbers.is_file():
         raise WeightsError("the .bin file of these weights is missing", where=numbers, mend="Copy it along.")
-    return hashlib.sha256(weights.read_bytes() + numbers.read_bytes()).hexdigest()
+    digest = hashlib.sha256(weights.read_bytes())
+    digest.update(numbers.read_bytes())
+    return digest.hexdigest()
 
 
 def _unknown(weights: Path) -> WeightsError:

@@ -16,6 +16,7 @@ from flat_bug.segmenters.yolo import Floats32, YoloSegmenter, streams_of
 
 log = logging.getLogger(__name__)
 
+GPU = "CUDAExecutionProvider"
 Provider = str | tuple[str, dict[str, str]]
 
 
@@ -34,10 +35,10 @@ def load_onnx(weights: Path, card: ModelCard | None, digest: str, device: str, d
         MissingPartError: A GPU is asked for, and this onnxruntime has none.
         UsageError: The device has an unknown name.
     """
-    providers = _providers(device)
-    streams = streams_of(len(usable_processors())) if len(providers) == 1 else 1
-    session = open_session(weights, providers, streams)
-    if device.startswith("cuda") and "CUDAExecutionProvider" not in session.get_providers():
+    streams = streams_of(len(usable_processors()))
+    session = open_session(weights, _providers(device), streams)
+    on_gpu = GPU in session.get_providers()
+    if device.startswith("cuda") and not on_gpu:
         raise MissingPartError(
             f"onnxruntime cannot open the device {device}", mend="Check the driver and CUDA libraries."
         )
@@ -56,9 +57,9 @@ def load_onnx(weights: Path, card: ModelCard | None, digest: str, device: str, d
             ) from error
         return [output.astype(np.float32, copy=False) for output in outputs]
 
-    # A processor gains nothing from larger batches than the graph insists on, and they take more memory.
-    batch = graph.batch or (1 if len(providers) == 1 else None)
-    return YoloSegmenter(checked, run, batch, streams)
+    if on_gpu:
+        return YoloSegmenter(checked, run, graph.batch)
+    return YoloSegmenter(checked, run, graph.batch or 1, streams)
 
 
 def graph_of(session: onnxruntime.InferenceSession) -> Graph:
@@ -106,10 +107,10 @@ def _providers(device: str) -> list[Provider]:
     name, _, number = device.partition(":")
     if name not in ("auto", "cpu", "cuda") or not (number or "0").isdigit():
         raise UsageError(f"unknown device {device!r}", mend="Choose auto, cpu, cuda, cuda:N or openvino.")
-    has_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    has_gpu = GPU in onnxruntime.get_available_providers()
     if name == "cuda" and not has_gpu:
         raise MissingPartError(
             "this onnxruntime cannot use a GPU", mend="Install flat-bug[gpu], or choose the device auto or cpu."
         )
-    gpu: list[Provider] = [("CUDAExecutionProvider", {"device_id": number or "0"})]
+    gpu: list[Provider] = [(GPU, {"device_id": number or "0"})]
     return [*(gpu if has_gpu and name != "cpu" else []), "CPUExecutionProvider"]

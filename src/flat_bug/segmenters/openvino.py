@@ -51,7 +51,7 @@ def load_openvino(
         raise UsageError(f"OpenVINO has no device {device!r}", mend="Choose openvino, openvino:gpu, cpu or auto.")
     place = part.upper() or PLACES[name]
     core = openvino.Core()
-    if not any(found.startswith(place) for found in core.available_devices):
+    if not any(found.split(".")[0] == place.split(".")[0] for found in core.available_devices):
         raise MissingPartError(f"OpenVINO finds no device {place} here, only {', '.join(core.available_devices)}")
     try:
         network = core.read_model(weights)
@@ -79,7 +79,9 @@ def load_openvino(
         finally:
             requests.put(request)
 
-    return YoloSegmenter(checked, run, graph.batch or (1 if place == "CPU" else None), streams)
+    if place == "CPU":
+        return YoloSegmenter(checked, run, graph.batch or 1, streams)
+    return YoloSegmenter(checked, run, graph.batch)
 
 
 def _options(streams: int, place: str) -> dict[str, Any]:

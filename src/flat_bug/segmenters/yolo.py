@@ -18,8 +18,8 @@ BOX_OVERLAP = 0.7
 BLOCK = 1000
 """So many boxes are compared at once: a network that sees animals everywhere would fill the memory with pairs."""
 
-MOST_STREAMS = 8
-"""Of tiles that are worked on at the same time, each takes some 150 MB with a small network."""
+MOST_STREAMS = 4
+"""So many tiles are worked on at the same time, of those that are handed over at once; each takes some 150 MB."""
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -71,7 +71,8 @@ class YoloSegmenter:
 def streams_of(processors: int) -> int:
     """Return how many tiles are worked on at the same time, the processors shared by all of them.
 
-    A processor for each tile does more than all for one tile; but each tile takes memory of its own.
+    A processor for each tile does more than all for one tile; but each tile takes memory of its own. Each is a call of
+    its own: a processor gains nothing from larger batches than a graph insists on.
     """
     return min(processors, MOST_STREAMS)
 
