@@ -20,9 +20,14 @@ def unreadable(name: str, error: pyvips.Error) -> ImageError:
     """Return the error for what libvips says of a damaged file, or of a temporary one that does not fit."""
     reason = " ".join(error.detail.split())
     if any(words in reason.lower() for words in NO_ROOM):
-        return ImageError(
-            f"the decoded image does not fit into the folder for temporary files, {tempfile.gettempdir()}",
-            where=name,
-            mend="Free some space there, or set TMPDIR to a folder with more room.",
-        )
+        return no_temporary_file(name, reason)
     return ImageError(f"the image cannot be read: {reason}", where=name, mend="Copy it again from its source.")
+
+
+def no_temporary_file(name: str, reason: object) -> ImageError:
+    """Return the error for an image that must be decoded to a temporary file, which cannot be written."""
+    return ImageError(
+        f"the decoded image does not fit into the folder for temporary files, {tempfile.gettempdir()}: {reason}",
+        where=name,
+        mend="Free some space there, or set TMPDIR to a folder with more room.",
+    )

@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ import pyvips
 
 from flat_bug.errors import ImageError
 from flat_bug.imaging.deep_zoom import save_deep_zoom
-from flat_bug.imaging.failures import unreadable
+from flat_bug.imaging.failures import no_temporary_file, unreadable
 from flat_bug.progress import Report
 
 # So many pixels of a reduced image, of three bytes each, are kept in memory to make coarse levels from.
@@ -32,6 +32,8 @@ class LazyImage:
 
     name: str
     _image: pyvips.Image
+    # What is called for the pixels of an image that must be decoded as a whole, when they are first asked for.
+    _unpack: Callable[[], pyvips.Image] | None = None
     _reduced: pyvips.Image | None = None
     # Threads take turns: libvips works with all processors as it is, and has one place for what went wrong, where the
     # words of two threads that meet the same damage would be mixed. Whoever comes second is told what the first was.
@@ -112,12 +114,17 @@ class LazyImage:
                 raise self._damage
             try:
                 if not self._is_decoded:
+                    if self._unpack is not None:
+                        self._image = self._unpack()
                     # Decoding begins. For a single pixel it is done by one thread, which says in full what is wrong.
                     self._image.crop(0, 0, 1, 1).write_to_memory()
                     self._is_decoded = True
                 yield
             except pyvips.Error as error:
                 self._damage = unreadable(self.name, error)
+                raise self._damage from error
+            except OSError as error:
+                self._damage = no_temporary_file(self.name, error)
                 raise self._damage from error
 
     @property

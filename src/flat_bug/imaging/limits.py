@@ -18,7 +18,7 @@ SAMPLE_BYTES = {"uchar": 1, "char": 1, "ushort": 2, "short": 2, "uint": 4, "int"
 """Bytes of a sample of each format of libvips; those of complex numbers are no images."""
 DECODED_WHOLE = ("gif", "webp", "heif", "jxl")
 IN_MEMORY = 100_000_000
-"""Bytes up to which libvips keeps a decoded image in memory, unless VIPS_DISC_THRESHOLD says otherwise."""
+"""Bytes up to which a decoded image is kept in memory."""
 
 
 def check_size(image: pyvips.Image, name: str, most_pixels: int | None = None) -> None:
@@ -30,7 +30,7 @@ def check_size(image: pyvips.Image, name: str, most_pixels: int | None = None) -
         most_pixels: How many pixels it may have; by default what the environment or this module says.
 
     Raises:
-        ImageError: The image has more pixels, or is decoded to a temporary file for which there is no room.
+        ImageError: The image has more pixels.
     """
     pixels = image.width * image.height
     whole = image.get("vips-loader").startswith(DECODED_WHOLE) or _is_interlaced(image)
@@ -43,7 +43,6 @@ def check_size(image: pyvips.Image, name: str, most_pixels: int | None = None) -
             where=name,
             mend=how_to_allow(pixels),
         )
-    _check_room(image, name)
 
 
 def chosen_limit() -> int | None:
@@ -74,13 +73,20 @@ def _is_interlaced(image: pyvips.Image) -> bool:
     return any(image.get_typeof(name) != 0 and bool(image.get(name)) for name in ("interlaced", "jpeg-multiscan"))
 
 
-def _check_room(image: pyvips.Image, name: str) -> None:
-    """Refuse an image whose temporary file would fill the disk; one that is read in place needs none."""
-    if image.get_typeof("tile-width") != 0 or "VIPS_DISC_THRESHOLD" in os.environ:
-        return
-    needed = image.width * image.height * image.bands * SAMPLE_BYTES.get(image.format, 16)
+def is_kept_in_memory(image: pyvips.Image) -> bool:
+    """Return whether an image is small enough to be kept in memory as a whole when it is decoded."""
+    return bool(image.width * image.height * image.bands * SAMPLE_BYTES.get(image.format, 16) <= IN_MEMORY)
+
+
+def check_room(image: pyvips.Image, name: str) -> None:
+    """Refuse an image whose temporary file would fill the disk.
+
+    Raises:
+        ImageError: There is no room for it.
+    """
+    needed = image.width * image.height * max(3, image.bands * SAMPLE_BYTES.get(image.format, 16))
     folder = tempfile.gettempdir()
-    if needed > IN_MEMORY and needed > (free := shutil.disk_usage(folder).free):
+    if needed > (free := shutil.disk_usage(folder).free):
         raise ImageError(
             f"decoding the image takes {needed / 1e9:.1f} GB for temporary files, and {folder} has {free / 1e9:.1f} GB",
             where=name,

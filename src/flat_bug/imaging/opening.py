@@ -1,5 +1,6 @@
 """Open an image: a file, a page of one, or an array."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from flat_bug.imaging.arrays import image_of
 from flat_bug.imaging.colour import to_srgb
 from flat_bug.imaging.failures import no_image, unreadable
 from flat_bug.imaging.lazy import LazyImage
-from flat_bug.imaging.limits import check_size
+from flat_bug.imaging.limits import check_room, check_size, is_kept_in_memory
+from flat_bug.imaging.unpacking import reads_anywhere, unpack
 
 # libvips also "loads" tables, matrices, PDF and SVG; an insect image is none of these.
 LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "jp2k", "jxl", "openslide")
@@ -41,26 +43,53 @@ def open_image(
     image = load(path, page)
     check_size(image, str(path), most_pixels)
     try:
-        return LazyImage(str(path), to_srgb(image.autorot()))
+        return LazyImage(str(path), to_srgb(image.autorot()), _unpacking(path, page, image))
     except pyvips.Error as error:
         raise unreadable(str(path), error) from error
 
 
-def load(path: Path, page: int | None = None) -> pyvips.Image:
+def _unpacking(path: Path, page: int | None, image: pyvips.Image) -> Callable[[], pyvips.Image] | None:
+    """Return what decodes a large image once and for all; nothing for one that is read where it lies.
+
+    Raises:
+        ImageError: There is no room for the temporary file.
+    """
+    if is_kept_in_memory(image) or reads_anywhere(image, _source_of(path)):
+        return None
+    check_room(image, str(path))
+    if image.format not in ("uchar", "ushort"):
+        return None  # their greatest value must be known first: libvips keeps the pixels, to read them twice
+
+    def decode() -> pyvips.Image:
+        from_start = load(path, page, access="sequential")
+        unpacked = unpack(to_srgb(from_start)).copy()
+        if from_start.get_typeof("orientation") != 0:
+            unpacked.set_type(pyvips.GValue.gint_type, "orientation", from_start.get("orientation"))
+        return unpacked.autorot()
+
+    return decode
+
+
+def load(path: Path, page: int | None = None, access: str = "random") -> pyvips.Image:
     """Return a file's page as libvips sees it, only its header read.
+
+    Args:
+        path: The file.
+        page: Counted from 1.
+        access: ``sequential`` if all of it is going to be read once, from its start.
 
     Raises:
         ImageError: See ``open_image``.
     """
     _check_file(path)
     try:
-        image = _header(path, 0)
+        image = _header(path, 0, access)
         first = int(image.get("heif-primary")) if image.get_typeof("heif-primary") != 0 else 0
         number = first if page is None else page - 1
         pages = pages_in(image)
         if not 0 <= number < pages:
             raise ImageError(f"there is no page {page}: the image has {pages}", where=path, mend="Pages count from 1.")
-        return image if number == 0 else _header(path, number)
+        return image if number == 0 else _header(path, number, access)
     except pyvips.Error as error:
         if "not in a known format" in error.detail:
             raise no_image(path) from error
@@ -72,11 +101,14 @@ def pages_in(image: pyvips.Image) -> int:
     return int(image.get("n-pages")) if image.get_typeof("n-pages") != 0 else 1
 
 
-def _header(path: Path, page: int) -> pyvips.Image:
-    # As a source, since libvips takes options from the end of a file name: "photo.jpg[shrink=2]".
-    stream = pyvips.Source.new_from_file(str(path))
+def _source_of(path: Path) -> pyvips.Source:
+    # By itself libvips takes options from the end of a file name: "photo.jpg[shrink=2]".
+    return pyvips.Source.new_from_file(str(path))
+
+
+def _header(path: Path, page: int, access: str) -> pyvips.Image:
     options: dict[str, Any] = {"page": page} if page else {}
-    image = pyvips.Image.new_from_source(stream, "", access="random", fail_on="error", **options)
+    image = pyvips.Image.new_from_source(_source_of(path), "", access=access, fail_on="error", **options)
     if not image.get("vips-loader").startswith(LOADERS):
         raise no_image(path)
     return image
