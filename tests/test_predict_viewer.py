@@ -39,6 +39,13 @@ def test_a_run_ends_with_a_page_and_a_second_one_leaves_it_alone(images: Path, t
     assert len(list(output.rglob("metadata_*.json"))) == 2
 
 
+@pytest.mark.parametrize("left_out", [["--only-overviews"], ["--no-metadata", "-C", "--no-measurements"]])
+def test_the_page_shows_the_images_whatever_else_is_left_out(images: Path, tmp_path: Path, left_out: list[str]) -> None:
+    output, network = tmp_path / "out", write_network(tmp_path / "spots.onnx")
+    assert fb("predict", "-i", images, "-o", output, "-w", network, "--viewer", *left_out) == 0
+    assert [image["title"] for image in listed(output / "viewer")] == ["card.png", "viewer.png"]
+
+
 def test_results_that_are_there_already_are_viewed(images: Path, tmp_path: Path) -> None:
     output, network = tmp_path / "out", write_network(tmp_path / "spots.onnx")
     assert fb("predict", "-i", images, "-o", output, "-w", network, "--no-crops") == 0

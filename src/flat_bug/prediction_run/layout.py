@@ -59,6 +59,11 @@ class OutputSettings(Settings):
         return tuple(dict.fromkeys([*(name for name, wanted in own.items() if wanted), *self.formats]))
 
     @property
+    def has_all_images(self) -> bool:
+        """Whether anything is made of all images together, for which the instances of each are needed at the end."""
+        return bool(self.all_formats) or self.viewer
+
+    @property
     def crop_options(self) -> CropOptions:
         """How crops are cut."""
         return CropOptions(self.crop_size, self.crop_margin, self.crop_background)

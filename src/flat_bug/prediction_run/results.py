@@ -177,7 +177,7 @@ class ResultsWriter:
         complete = not (rows or wants_picture or wants_metadata)
         if metadata in present or wants_metadata:
             return metadata, complete
-        if not self._settings.all_formats:
+        if not self._settings.has_all_images:
             return None, complete
         write_metadata(self._scratch / f"{name}.json", found)
         return self._scratch / f"{name}.json", complete
