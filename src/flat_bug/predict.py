@@ -1,18 +1,20 @@
 """From an image to its instances: look at tiles of all levels, and stitch what they show."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
 import flat_bug
 from flat_bug.config import PredictSettings
-from flat_bug.errors import UsageError
+from flat_bug.errors import ImageError, UsageError
 from flat_bug.files import sha256_of
-from flat_bug.imaging import LazyImage, open_image
+from flat_bug.imaging import ImageSource, LazyImage, open_image
+from flat_bug.imaging.arrays import array_of
 from flat_bug.imaging.contrast import contrast
 from flat_bug.instances.table import Instances, Provenance
 from flat_bug.looking import Seen, Thresholds, look, worker
@@ -24,6 +26,11 @@ from flat_bug.pyramid.tiling import Grid, least_overlap, levels, scaled_size, ti
 from flat_bug.segmenters.base import ModelCard, Segmenter
 from flat_bug.segmenters.load import load_segmenter
 from flat_bug.segmenters.outlines import clip
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+AnyImage = TypeVar("AnyImage", bound=ImageSource)
 
 EVIDENCE = 0.5
 """Fragments that score above this share of the threshold still count as evidence for what other levels show."""
@@ -72,20 +79,73 @@ class Predictor:
 
     def __call__(
         self,
-        image: str | Path | npt.NDArray[np.uint8],
+        image: ImageSource,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Instances:
         """Find the animals in one image.
 
         Args:
-            image: A file, or an array ``(h, w)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA.
+            image: A file; or an array ``(h, w)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA of ``uint8``, ``uint16`` or
+                floats from 0 to 1; or an image of Pillow, which is turned as its EXIF says.
             on_progress: Called after each batch with the number of looks that are done, and with that of all of them,
                 which may become fewer on the way.
 
         Raises:
             ImageError: The image cannot be read.
         """
-        opened = open_image(image)
+        opened, digest = _opened(image)
+        return self._found(opened, digest, on_progress)
+
+    def many(
+        self,
+        images: Iterable[AnyImage],
+        on_progress: Callable[[int, int | None], None] | None = None,
+        *,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> Iterator[tuple[AnyImage, Instances]]:
+        """Find the animals in many images, one after the other; the next one is read meanwhile.
+
+        Two images are in memory at a time, so the images may come from a generator.
+
+        >>> for path, instances in Predictor().many(Path("trays").glob("*.jpg"), on_error="skip"):  # doctest: +SKIP
+        ...     print(path, len(instances))
+
+        Args:
+            images: Files or arrays, as for one image.
+            on_progress: Called after each image with the number of images that are done, and with that of all of them,
+                which is None where ``images`` has no length.
+            on_error: What to do with an image that cannot be read: ``raise`` its error when its turn comes, or
+                ``skip`` it, with a warning in the log.
+
+        Yields:
+            Each image, as it was given, and its instances, in the order given; without those that are skipped.
+
+        Raises:
+            ImageError: An image cannot be read, unless such are skipped.
+            UsageError: The images are a text.
+        """
+        if isinstance(images, str):
+            raise UsageError(
+                "a text is not many images", where=images, mend='Give a list, or Path(folder).glob("*.jpg").'
+            )
+        total = len(images) if isinstance(images, Sized) else None
+        with worker() as pool:
+            for done, (image, reading) in enumerate(_one_ahead((one, pool.submit(_read, one)) for one in images), 1):
+                instances = None
+                try:
+                    instances = self._found(*reading.result())
+                except ImageError as error:
+                    if on_error != "skip":
+                        raise
+                    log.warning("skipped: %s", error.brief())
+                if on_progress is not None:
+                    on_progress(done, total)
+                if instances is not None:
+                    yield image, instances
+
+    def _found(
+        self, opened: LazyImage, digest: str, on_progress: Callable[[int, int], None] | None = None
+    ) -> Instances:
         size = scaled_size(opened.width, opened.height, self.settings.scale_before)
         grids = plan_grids(*size, self.card, self.settings)
         fragments = self._fragments(opened, grids, on_progress)
@@ -97,7 +157,7 @@ class Predictor:
             overlap_threshold=self.settings.overlap_threshold,
             metric=self.settings.overlap_metric,
         )
-        return self._instances(animals, opened, size, _provenance(image, self.card, self.settings))
+        return self._instances(animals, opened, size, _provenance(digest, self.card, self.settings))
 
     def _fragments(
         self, image: LazyImage, grids: tuple[Grid, ...], on_progress: Callable[[int, int], None] | None
@@ -182,18 +242,41 @@ def plan_grids(width: int, height: int, card: ModelCard, settings: PredictSettin
     Raises:
         UsageError: The overlap is as large as a tile.
     """
-    overlap = settings.minimum_tile_overlap or least_overlap(card.tile, settings.edge_case_margin)
+    overlap = settings.minimum_tile_overlap
+    if overlap is None:
+        overlap = least_overlap(card.tile, settings.edge_case_margin)
     if overlap >= card.tile:
         raise UsageError(f"tiles of {card.tile} px cannot overlap by {overlap} px", mend="Lower minimum_tile_overlap.")
     found = levels(width, height, min(card.tile, card.largest_object), single=settings.single_scale)
     return tuple(tiles(level, card.tile, overlap, settings.grid_shift) for level in reversed(found))
 
 
-def _provenance(image: str | Path | npt.NDArray[np.uint8], card: ModelCard, settings: PredictSettings) -> Provenance:
-    if isinstance(image, np.ndarray):
-        digest = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
-    else:
-        digest = sha256_of(Path(image))
+def _opened(image: ImageSource) -> tuple[LazyImage, str]:
+    """Return an image, and the SHA-256 of its file or of its numbers."""
+    array = array_of(image)
+    if array is None:
+        opened = open_image(image)
+        return opened, sha256_of(Path(opened.name))
+    return open_image(array), hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+def _read(image: ImageSource) -> tuple[LazyImage, str]:
+    """Open an image and begin to decode it, which for most formats means all of it."""
+    opened, digest = _opened(image)
+    opened.read(0, 0, 1, 1)
+    return opened, digest
+
+
+def _one_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield the items, each when the next one has been asked for already."""
+    waiting: list[Item] = []
+    for item in items:
+        yield from waiting
+        waiting = [item]
+    yield from waiting
+
+
+def _provenance(digest: str, card: ModelCard, settings: PredictSettings) -> Provenance:
     return Provenance(
         image_sha256=digest,
         weights_sha256=card.sha256,

@@ -1,6 +1,6 @@
 """Open any image lazily and read any region of it at any scale."""
 
 from flat_bug.imaging.lazy import LazyImage
-from flat_bug.imaging.opening import open_image
+from flat_bug.imaging.opening import ImageSource, open_image
 
-__all__ = ["LazyImage", "open_image"]
+__all__ = ["ImageSource", "LazyImage", "open_image"]

@@ -1,6 +1,7 @@
 """Arrays as images: which ones are, and how to mend the others."""
 
-from typing import Any
+import sys
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,47 @@ from flat_bug.errors import ImageError
 
 KINDS = {1: ("b-w", "grey16"), 3: ("srgb", "rgb16"), 4: ("srgb", "rgb16")}
 """How libvips calls 8 and 16 bits of each number of bands."""
+
+UPRIGHT_MODES = ("L", "RGB", "RGBA", "I;16", "I;16L", "I;16B")
+"""Modes of Pillow whose pixels are, as an array, what they look like."""
+
+
+class ArrayInterface(Protocol):
+    """What numpy sees as an array without a copy: an image of Pillow, for instance."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """Where the numbers are, and how they lie."""
+
+
+def array_of(thing: object) -> npt.NDArray[Any] | None:
+    """Return what numpy can see as an array, or nothing if the thing is none; an image of Pillow is turned upright.
+
+    Raises:
+        ImageError: The file of an image of Pillow, which is read only now, is damaged.
+    """
+    # Whoever has an image of Pillow has imported it.
+    pillow = sys.modules.get("PIL.Image")
+    if pillow is not None and isinstance(thing, pillow.Image):
+        return _array_of_pillow(thing)
+    if hasattr(thing, "__array_interface__") or hasattr(thing, "__array__"):
+        return np.asarray(thing)
+    return None
+
+
+def _array_of_pillow(image: Any) -> npt.NDArray[Any]:
+    from PIL import ImageOps  # noqa: PLC0415  # see above
+
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode not in UPRIGHT_MODES:
+            # Places in a palette, or inks: numbers that are no colours.
+            upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+        return np.asarray(upright)
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damage
+        raise ImageError(
+            f"Pillow cannot read the image: {error}", where=getattr(image, "filename", "") or "the image of Pillow"
+        ) from error
 
 
 def image_of(array: npt.NDArray[Any]) -> pyvips.Image:

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pyvips
 
 from flat_bug.errors import ImageError
-from flat_bug.imaging.arrays import image_of
+from flat_bug.imaging.arrays import ArrayInterface, array_of, image_of
 from flat_bug.imaging.colour import to_srgb
 from flat_bug.imaging.failures import no_image, unreadable
 from flat_bug.imaging.lazy import LazyImage
@@ -20,14 +19,17 @@ from flat_bug.imaging.unpacking import reads_anywhere, unpack
 LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "jp2k", "jxl", "openslide")
 
 
-def open_image(
-    source: str | Path | npt.NDArray[np.generic], *, page: int | None = None, most_pixels: int | None = None
-) -> LazyImage:
+ImageSource = str | Path | npt.NDArray[Any] | ArrayInterface
+"""What can be opened: a path, an array, or what numpy sees as one, such as an image of Pillow."""
+
+
+def open_image(source: ImageSource, *, page: int | None = None, most_pixels: int | None = None) -> LazyImage:
     """Open a file, or wrap an array, without decoding more than its header.
 
     Args:
         source: Path of a JPEG, PNG, TIFF, WebP, HEIF or GIF file, whatever its suffix. Or an array ``(h, w)``,
-            ``(h, w, 1)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA of ``uint8``, ``uint16`` or floats from 0 to 1.
+            ``(h, w, 1)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA of ``uint8``, ``uint16`` or floats from 0 to 1. Or an
+            image of Pillow, which is turned upright.
         page: Which of several pages of a file, counted from 1; by default the first, or the primary one of HEIF.
         most_pixels: Refuse a larger image; by default see ``imaging.limits``.
 
@@ -37,8 +39,9 @@ def open_image(
     """
     # Results are never asked for twice, and a cached load would show a file's former content.
     pyvips.cache_set_max(0)
-    if isinstance(source, np.ndarray):
-        return LazyImage("the array", to_srgb(image_of(source)))
+    array = array_of(source)
+    if array is not None:
+        return LazyImage("the array", to_srgb(image_of(array)))
     path = _path_of(source)
     image = load(path, page)
     check_size(image, str(path), most_pixels)
@@ -114,14 +117,14 @@ def _header(path: Path, page: int, access: str) -> pyvips.Image:
     return image
 
 
-def _path_of(source: str | Path) -> Path:
+def _path_of(source: object) -> Path:
     try:
-        path = Path(source)
+        path = Path(source)  # type: ignore[arg-type]  # or a TypeError
     except TypeError as error:
         raise ImageError(
             f"a {type(source).__name__} is not an image",
             where="open_image",
-            mend="Give a path or a NumPy array; np.asarray(image) makes one of a Pillow image.",
+            mend="Give a path, a NumPy array, or what np.asarray makes one of.",
         ) from error
     try:
         str(path).encode()

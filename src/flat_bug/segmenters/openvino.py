@@ -19,8 +19,8 @@ from flat_bug.segmenters.yolo import Floats32, YoloSegmenter, streams_of
 
 METADATA = "metadata.yaml"
 """What ultralytics writes beside an ``.xml`` file: the names of the classes, the stride, the size of images."""
-PLACES = {"auto": "CPU", "cpu": "CPU", "openvino": "CPU"}
-"""Where a network runs under the devices of the command line that name no place of OpenVINO's."""
+DEVICES = ("auto", "cpu", "openvino")
+"""The devices of the command line under which OpenVINO runs a network: all on the processor but ``openvino:gpu``."""
 HINTS = {"auto": {}, "float32": {"INFERENCE_PRECISION_HINT": "f32"}, "float16": {"INFERENCE_PRECISION_HINT": "f16"}}
 HINTS["bfloat16"] = {"INFERENCE_PRECISION_HINT": "bf16"}
 
@@ -47,9 +47,9 @@ def load_openvino(
     except ImportError as error:
         raise MissingPartError("OpenVINO is not installed", mend="Install flat-bug[openvino].") from error
     name, _, part = device.partition(":")
-    if name not in PLACES or (part and name != "openvino"):
+    if name not in DEVICES or (part and name != "openvino"):
         raise UsageError(f"OpenVINO has no device {device!r}", mend="Choose openvino, openvino:gpu, cpu or auto.")
-    place = part.upper() or PLACES[name]
+    place = part.upper() or "CPU"
     core = openvino.Core()
     if not any(found.split(".")[0] == place.split(".")[0] for found in core.available_devices):
         raise MissingPartError(f"OpenVINO finds no device {place} here, only {', '.join(core.available_devices)}")
