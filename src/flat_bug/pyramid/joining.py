@@ -29,13 +29,13 @@ def join(fragments: Fragments, margin: float) -> Animals:
     groups, group = connected_components(graph, directed=False)
     # The rows group by group, the best of each group first: it lends the group its score.
     order = np.lexsort((*ties(fragments.polygons), -fragments.scores, group))
-    starts = np.searchsorted(group[order], np.arange(groups))
-    best = order[starts]
-    polygons = fragments.polygons[best]
-    members = np.split(order, starts[1:]) if groups else []
     pieces = np.bincount(group, minlength=groups)
-    for joined in np.flatnonzero(pieces > 1):
-        polygons[joined] = shapely.union_all(fragments.polygons[members[joined]])
+    best = order[np.cumsum(pieces) - pieces]
+    polygons = fragments.polygons[best]
+    joined = np.flatnonzero(pieces > 1)
+    parts = fragments.polygons[order[pieces[group[order]] > 1]]
+    parts = shapely.geometrycollections(parts, indices=np.repeat(np.arange(len(joined)), pieces[joined]))
+    polygons[joined] = shapely.union_all(parts[:, None], axis=1)
     open_edges = (fragments.cut & ~_continued(fragments, first, second, margin)).any(axis=1)
     whole = np.bincount(group, open_edges, minlength=groups) == 0
     return Animals(polygons, fragments.scores[best], fragments.classes[best], fragments.levels[best], whole, pieces)
