@@ -15,7 +15,7 @@ from flat_bug.imaging import open_image
 from flat_bug.imaging.contrast import SAMPLE, contrast
 from flat_bug.instances.table import Instances
 from flat_bug.predict import Predictor
-from flat_bug.pyramid.attention import CONTEXT, Sightings, noise, tiles_worth_a_look, unsettled
+from flat_bug.pyramid.attention import CONTEXT, Sightings, stands_out, tiles_worth_a_look, unsettled
 from flat_bug.pyramid.tiling import Level, tiles
 
 SIZE = 1800
@@ -136,9 +136,9 @@ def test_contrast_of_strips_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_array_equal(contrast(open_image(picture), 203), whole)
 
 
-def test_noise_is_that_of_the_neighbourhood() -> None:
+def test_what_stands_out_does_so_from_the_noise_of_its_neighbourhood() -> None:
     halves = np.zeros((320, 640), np.uint8)
     halves[:, 320:] = 20
-    usual = noise(halves)
-    assert usual.shape == halves.shape
-    assert (usual[:, :256].max(), usual[:, 384:].min()) == (0, 20)
+    halves[100, [100, 500]] = 100
+    halves[200, 100] = 29
+    assert np.argwhere(stands_out(halves)).tolist() == [[100, 100]]

@@ -10,7 +10,7 @@ SAMPLE = 4
 """A sample is the mean of so many pixels each way: what is smaller is grain, and no animal."""
 SURROUNDINGS = 17
 """The surroundings of a sample are its square of so many samples."""
-STRIP = 512
+STRIP = 256
 """So many rows of samples are worked on at once, so that memory stays bounded."""
 
 
@@ -34,7 +34,15 @@ def contrast(image: LazyImage, width: int) -> npt.NDArray[np.uint8]:
     for start in range(0, rows, STRIP):
         stop = min(start + STRIP, rows)
         low, high = max(start - margin, 0), min(stop + margin, rows)
-        strip = image.read_averages(factor, low, high - low).astype(np.float32)
-        around = ndimage.uniform_filter(strip, (SURROUNDINGS, SURROUNDINGS, 1))
-        found[start:stop] = np.abs(strip - around).max(axis=2)[start - low : stop - low]
+        strip = image.read_averages(factor, low, high - low)
+        found[start:stop] = np.max([_differences(strip[..., band]) for band in range(3)], axis=0)[
+            start - low : stop - low
+        ]
     return found
+
+
+def _differences(samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return by how much each sample of one colour differs from the mean around it."""
+    around = ndimage.uniform_filter(samples, SURROUNDINGS, output=np.float32)
+    np.abs(np.subtract(samples, around, out=around), out=around)
+    return around.astype(np.uint8)

@@ -122,30 +122,38 @@ def _unexplained(seen: Sightings, contrast: npt.NDArray[np.uint8], level: Level)
     """Return boxes ``(n, 4)`` in level pixels of what stands out, although no coarser level saw anything there."""
     rows, columns = contrast.shape
     per_sample = np.array([level.width / columns, level.height / rows])
-    stands_out = (contrast >= LEAST_CONTRAST) & (contrast >= NOISE * noise(contrast))
+    different = stands_out(contrast)
     explained = seen.boxes / np.tile(per_sample * level.native_per_level, 2)
     for x1, y1, x2, y2 in np.hstack([np.floor(explained[:, :2]) - 2, np.ceil(explained[:, 2:]) + 2]).astype(int):
-        stands_out[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = False
-    # What is a single sample wide is grain or a hair.
-    y, x = np.nonzero(ndimage.binary_opening(stands_out, np.ones((2, 2))))
+        different[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = False
+    # What is a single sample wide is grain or a hair: only squares of two by two count, each told by its first sample.
+    squares = different[:-1, :-1] & different[1:, 1:]
+    squares &= different[1:, :-1]
+    squares &= different[:-1, 1:]
+    y, x = np.nonzero(squares)
     cell = y // CELL * (columns // CELL + 1) + x // CELL
     order = np.argsort(cell, kind="stable")
     starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
     if len(starts) == 0:
         return np.empty((0, 4))
     low = [np.minimum.reduceat(axis[order], starts) for axis in (x, y)]
-    high = [np.maximum.reduceat(axis[order], starts) + 1 for axis in (x, y)]
+    high = [np.maximum.reduceat(axis[order], starts) + 2 for axis in (x, y)]
     return np.asarray(np.stack([*low, *high], axis=1) * np.tile(per_sample, 2))
 
 
-def noise(contrast: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return what is usual in the neighbourhood of each sample: the median of its block, smoothed over blocks."""
+def stands_out(contrast: npt.NDArray[np.uint8]) -> Flags:
+    """Return which samples differ from their surroundings, and by more than is usual in their neighbourhood.
+
+    What is usual is the median of a block, smoothed over blocks.
+    """
     rows, columns = (max(1, round(side / BLOCK)) for side in contrast.shape)
-    blocks = [np.array_split(strip, columns, axis=1) for strip in np.array_split(contrast, rows)]
+    strips = np.array_split(contrast, rows)
+    blocks = [np.array_split(strip, columns, axis=1) for strip in strips]
     medians = np.array([[np.median(block) for block in strip] for strip in blocks], np.float32)
-    medians = ndimage.median_filter(medians, 3)
-    heights, widths = [strip[0].shape[0] for strip in blocks], [block.shape[1] for block in blocks[0]]
-    return np.asarray(np.repeat(np.repeat(medians, heights, axis=0), widths, axis=1))
+    least = np.maximum(NOISE * ndimage.median_filter(medians, 3), LEAST_CONTRAST)
+    widths = [block.shape[1] for block in blocks[0]]
+    # Strip by strip: of a large image, the least contrast of each sample would take more memory than all else.
+    return np.concatenate([strip >= np.repeat(row, widths) for strip, row in zip(strips, least, strict=True)])
 
 
 def _windows(wanted: Floats, level: Level) -> npt.NDArray[np.int64]:
