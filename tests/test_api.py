@@ -1,5 +1,6 @@
 """What a developer writes in Python: one image, many images, arrays and images of Pillow, and what comes back."""
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ import shapely
 from PIL import Image
 from tests.oracle import RED, Oracle, draw
 
-from flat_bug import Predictor
+from flat_bug import Instances, Predictor, open_image
 from flat_bug.errors import ImageError, UsageError
-from flat_bug.instances.table import Instances
+from flat_bug.instances.coco import write_coco
+from flat_bug.instances.crops import CropOptions
+from flat_bug.measurement import measured
 from flat_bug.segmenters.base import TileInstances
 
 BOXES = [(30, 30, 70, 60), (100, 40, 150, 90), (40, 90, 80, 130)]
@@ -126,6 +129,95 @@ def test_leaving_early_leaves_no_thread_behind(tmp_path: Path) -> None:
 def test_one_path_instead_of_many_is_not_taken_for_its_letters() -> None:
     with pytest.raises(UsageError, match="not many images"):
         next(Predictor(Oracle()).many("tray.png"))
+
+
+# What comes back
+
+FOUND = Predictor(Oracle())(TRAY)
+
+
+def test_a_row_is_an_instance_and_so_is_each_that_is_gone_through() -> None:
+    first, *_ = instances = list(FOUND)
+    assert len(instances) == 3
+    np.testing.assert_array_equal(first.box, FOUND.boxes[0])
+    assert (first.score, first.class_name, first.level) == (FOUND.scores[0], "insect", FOUND.levels[0])
+    assert first.area == first.polygon.area == FOUND.areas[0]
+    assert first.track_id is None
+    np.testing.assert_array_equal(FOUND[-1].box, FOUND.boxes[2])
+    assert FOUND[np.int64(1)].polygon == FOUND.polygons[1]
+
+
+def test_a_row_of_a_video_that_was_measured_has_its_track_and_its_numbers() -> None:
+    table = replace(FOUND, track_ids=np.array([7, 8, 9]), measurements={"length_px": np.array([1.0, 2.0, np.nan])})
+    assert (table[1].track_id, table[1].measurements) == (8, {"length_px": 2.0})
+    kept = table[[2, 0]]
+    assert kept.track_ids is not None
+    assert kept.track_ids.tolist() == [9, 7]
+    np.testing.assert_array_equal(kept.measurements["length_px"], [np.nan, 1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        (slice(1, None), [1, 2]),
+        (slice(None, None, -1), [2, 1, 0]),
+        ([2, 0], [2, 0]),
+        ([], []),
+        ([True, False, True], [0, 2]),
+        (np.array([False, True, False]), [1]),
+        (np.array([-1]), [2]),
+        (FOUND.scores > 2, []),
+    ],
+)
+def test_some_rows_are_instances_again(rows: slice | list[int], kept: list[int]) -> None:
+    chosen = FOUND[rows]
+    assert isinstance(chosen, Instances)
+    np.testing.assert_array_equal(chosen.boxes, FOUND.boxes[np.array(kept, int)])
+    assert (chosen.width, chosen.provenance) == (FOUND.width, FOUND.provenance)
+
+
+@pytest.mark.parametrize("rows", [3, -4, [3], np.array([True, False]), np.array([], bool)])
+def test_rows_that_are_not_there_are_an_index_error(rows: int | list[int]) -> None:
+    with pytest.raises(IndexError):
+        FOUND[rows]
+
+
+def test_its_text_says_how_many_there_are_and_not_every_number() -> None:
+    assert repr(FOUND) == "<Instances: 3 in an image of 180 × 140 px>"
+
+
+def test_instances_are_saved_and_loaded_exactly(tmp_path: Path) -> None:
+    FOUND.save(tmp_path / "tray.json", image_path="trays/tray.png")
+    assert Instances.load(tmp_path / "tray.json") == FOUND
+    assert '"image_path": "trays/tray.png"' in (tmp_path / "tray.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("run_lengths", [False, True])
+def test_the_coco_of_an_image_is_what_is_written_of_many(tmp_path: Path, run_lengths: bool) -> None:
+    write_coco(tmp_path / "coco.json", [("tray.png", FOUND)], run_lengths=run_lengths)
+    written = json.loads((tmp_path / "coco.json").read_text(encoding="utf-8"))
+    assert FOUND.to_coco("tray.png", run_lengths=run_lengths) == written
+    assert len(written["annotations"]) == 3
+
+
+def test_a_frame_has_a_row_for_each_instance_and_what_was_measured() -> None:
+    frame = measured(FOUND).to_polars("tray.png")
+    assert frame.height == 3
+    assert frame["image"].to_list() == ["tray.png"] * 3
+    np.testing.assert_array_equal(frame["area_px2"], FOUND.areas)
+    assert frame["length_px"].null_count() == 0
+    assert FOUND.to_polars()["length_px"].null_count() == 3
+
+
+def test_pictures_are_drawn_of_an_opened_image() -> None:
+    image = open_image(TRAY)
+    overview = FOUND.overview(image)
+    assert overview.shape == TRAY.shape
+    assert not np.array_equal(overview, TRAY)
+    assert FOUND.overview(image, fast=True).shape == (70, 90, 3)
+    crops = list(FOUND.crops(image))
+    assert [crop.shape[2] for crop in crops] == [4, 4, 4]
+    assert [crop.shape for crop in FOUND.crops(image, CropOptions(size=32, background="white"))] == [(32, 32, 3)] * 3
 
 
 # Images of Pillow

@@ -7,14 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flat_bug.config import PredictSettings
+    from flat_bug.imaging import open_image
     from flat_bug.instances.table import Instances
     from flat_bug.predict import Predictor
 
     __version__: str
 
-__all__ = ["Instances", "Predictor", "__version__"]
+__all__ = ["Instances", "PredictSettings", "Predictor", "__version__", "open_image"]
 
-_HOMES = {"Instances": "flat_bug.instances.table", "Predictor": "flat_bug.predict"}
+_HOMES = {
+    "Instances": "flat_bug.instances.table",
+    "PredictSettings": "flat_bug.config",
+    "Predictor": "flat_bug.predict",
+    "open_image": "flat_bug.imaging",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -56,8 +56,15 @@ def open_coco(path: Path, *, run_lengths: bool = False) -> Iterator[Callable[[st
 
         stream.write('{"annotations": [')
         yield add
-        kinds = [{"id": id_, "name": name, "supercategory": ""} for id_, name in enumerate(categories.names, start=1)]
+        kinds = _kinds(categories)
         stream.write(f'\n],\n"images": [{_lines(entries)}],\n"categories": [{_lines(kinds)}]}}\n')
+
+
+def coco_of(file_name: str, table: Instances, *, run_lengths: bool = False) -> dict[str, Any]:
+    """Return what ``write_coco`` writes of one image."""
+    categories = Categories()
+    rows = list(annotations(table, 1, 1, categories.numbers(table), run_lengths=run_lengths))
+    return {"annotations": rows, "images": [_image_entry(1, file_name, table)], "categories": _kinds(categories)}
 
 
 def annotations(
@@ -136,6 +143,10 @@ def _image_entry(image_id: int, file_name: str, table: Instances) -> dict[str, A
     image = {"id": image_id, "file_name": file_name, **size, "sha256": table.provenance.image_sha256}
     scale = {} if table.mm_per_px is None else {"mm_per_px": table.mm_per_px}
     return image | scale | table.place_in_file()
+
+
+def _kinds(categories: Categories) -> list[dict[str, Any]]:
+    return [{"id": id_, "name": name, "supercategory": ""} for id_, name in enumerate(categories.names, start=1)]
 
 
 def _lines(values: list[dict[str, Any]]) -> str:

@@ -1,14 +1,24 @@
 """The instances found in one image: a frozen columnar table from which every format is written."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
+if TYPE_CHECKING:
+    import polars as pl
+
+    from flat_bug.instances.crops import CropOptions
+    from flat_bug.instances.pixels import Pixels
+
 Floats = npt.NDArray[np.float64]
+Picture = npt.NDArray[np.uint8]
+Rows = slice | npt.NDArray[Any] | list[int] | list[bool]
+"""Which rows: a slice, a boolean mask, or indices."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +33,39 @@ class Provenance:
 
 
 @dataclass(frozen=True, eq=False)
+class Instance:
+    """One row of the instances of an image.
+
+    Attributes:
+        box: ``(4,)`` x1, y1, x2, y2 in image pixels.
+        score: Confidence between 0 and 1.
+        class_name: What it is.
+        polygon: Its outline, shapely ``Polygon`` or ``MultiPolygon``.
+        level: Scale of the pyramid level that it was seen at; 1 is native.
+        track_id: Which animal of a video it is; None where nobody looked.
+        measurements: What ``flat_bug.measurement`` found, by names with their units: ``length_px``.
+    """
+
+    box: Floats
+    score: float
+    class_name: str
+    polygon: shapely.Geometry
+    level: float
+    track_id: int | None = None
+    measurements: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def area(self) -> float:
+        """Area of the outline in square pixels, holes left out."""
+        return float(self.polygon.area)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Instances:
     """Instances of one image, as columns.
+
+    ``instances[3]`` and ``for instance in instances`` give an ``Instance``; ``instances[instances.scores > 0.5]``,
+    ``instances[:10]`` and ``instances[[1, 5]]`` give fewer ``Instances``.
 
     Coordinates are float64 image pixels: x to the right, y down, (0, 0) the outer corner of the first pixel, so an
     object of one pixel has width 1.
@@ -113,11 +154,40 @@ class Instances:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, rows: slice | npt.NDArray[Any]) -> Self:
-        """Return the chosen rows: a slice, a boolean mask or an array of indices."""
+    def __repr__(self) -> str:
+        return f"<Instances: {len(self)} in an image of {self.width} × {self.height} px>"
+
+    def __iter__(self) -> Iterator[Instance]:
+        return (self[row] for row in range(len(self)))
+
+    @overload
+    def __getitem__(self, rows: int | np.integer[Any]) -> Instance: ...
+
+    @overload
+    def __getitem__(self, rows: Rows) -> Self: ...
+
+    def __getitem__(self, rows: int | np.integer[Any] | Rows) -> Instance | Self:
+        """Return a row as an ``Instance``, or the chosen rows: a slice, a boolean mask or indices.
+
+        Raises:
+            IndexError: There is no such row, or the mask has another length.
+        """
+        if isinstance(rows, int | np.integer):
+            return self._row(int(rows))
         measurements = {name: column[rows].copy() for name, column in self.measurements.items()}
         columns = {name: getattr(self, name)[rows].copy() for name in self._columns()}
         return replace(self, **columns, measurements=measurements)
+
+    def _row(self, row: int) -> Instance:
+        return Instance(
+            box=self.boxes[row],
+            score=float(self.scores[row]),
+            class_name=self.class_names[self.classes[row]],
+            polygon=self.polygons[row],
+            level=float(self.levels[row]),
+            track_id=None if self.track_ids is None else int(self.track_ids[row]),
+            measurements={name: float(column[row]) for name, column in self.measurements.items()},
+        )
 
     def _columns(self) -> tuple[str, ...]:
         columns = ("boxes", "scores", "classes", "polygons", "levels")
@@ -139,6 +209,88 @@ class Instances:
     def areas(self) -> Floats:
         """``(n,)`` area of each outline in square pixels, holes left out."""
         return np.asarray(shapely.area(self.polygons), np.float64)
+
+    # Each writer imports this module.
+
+    def save(self, path: str | Path, *, image_path: str | Path = "") -> None:
+        """Write everything to a JSON file, the one that ``fb predict`` writes of an image; ``load`` reads it.
+
+        Args:
+            path: The file.
+            image_path: Where the image lies, for those who read the file.
+
+        Raises:
+            OutputError: The folder cannot be written to or the disk is full.
+        """
+        from flat_bug.instances.metadata import Metadata, write_metadata  # noqa: PLC0415
+
+        write_metadata(Path(path), Metadata(self, str(image_path), ""))
+
+    @staticmethod
+    def load(path: str | Path) -> "Instances":
+        """Read the JSON of one image, of ``save``, of ``fb predict`` or of flat-bug 1.x.
+
+        Raises:
+            DatasetError: The file is absent, is not JSON, or breaks the format.
+        """
+        from flat_bug.instances.metadata import read_metadata  # noqa: PLC0415
+
+        return read_metadata(Path(path)).instances
+
+    def to_coco(self, file_name: str = "", *, run_lengths: bool = False) -> dict[str, Any]:
+        """Return a COCO dataset of this one image; ``instances.coco.write_coco`` writes many.
+
+        Args:
+            file_name: Name of the image.
+            run_lengths: Give every outline as a run-length mask, not only those with holes.
+        """
+        from flat_bug.instances.coco import coco_of  # noqa: PLC0415
+
+        return coco_of(file_name, self, run_lengths=run_lengths)
+
+    def to_polars(self, file_name: str = "") -> "pl.DataFrame":
+        """Return a row for each instance with the columns of ``measurements.csv``; what was not measured is null.
+
+        Its ``to_pandas()`` gives a frame of pandas.
+
+        Args:
+            file_name: Name of the image.
+        """
+        from flat_bug.instances.image_result import ImageResult  # noqa: PLC0415
+        from flat_bug.instances.measurement_table import rows_of  # noqa: PLC0415
+
+        return rows_of(ImageResult(file_name, Path(file_name).stem, self))
+
+    def overview(self, image: "Pixels", *, fast: bool = False) -> Picture:
+        """Draw the instances over the image.
+
+        Args:
+            image: The image, as ``flat_bug.open_image`` gives it.
+            fast: A smaller picture.
+
+        Returns:
+            ``uint8 (h, w, 3)`` RGB, its longest side 4000 px or less.
+
+        Raises:
+            ImageError: The image is damaged.
+        """
+        from flat_bug.instances.overview import overview  # noqa: PLC0415
+
+        return overview(image, self, fast=fast)
+
+    def crops(self, image: "Pixels", options: "CropOptions | None" = None) -> Iterator[Picture]:
+        """Yield each instance as ``uint8 (h, w, 4)`` RGBA, what is around its outline transparent.
+
+        Args:
+            image: The image, as ``flat_bug.open_image`` gives it.
+            options: A fixed size, another margin or background, which gives ``(h, w, 3)`` RGB.
+
+        Raises:
+            ImageError: The image is damaged there.
+        """
+        from flat_bug.instances.crops import crops  # noqa: PLC0415
+
+        return crops(image, self, options)
 
 
 def _same(mine: object, theirs: object) -> bool:
