@@ -79,14 +79,15 @@ class Predictor:
 
     def __call__(
         self,
-        image: ImageSource,
+        image: ImageSource | LazyImage,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Instances:
         """Find the animals in one image.
 
         Args:
             image: A file; or an array ``(h, w)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA of ``uint8``, ``uint16`` or
-                floats from 0 to 1; or an image of Pillow, which is turned as its EXIF says.
+                floats from 0 to 1; or an image of Pillow, which is turned as its EXIF says; or what ``open_image``
+                gave, of which no SHA-256 is recorded.
             on_progress: Called after each batch with the number of looks that are done, and with that of all of them,
                 which may become fewer on the way.
 
@@ -251,8 +252,10 @@ def plan_grids(width: int, height: int, card: ModelCard, settings: PredictSettin
     return tuple(tiles(level, card.tile, overlap, settings.grid_shift) for level in reversed(found))
 
 
-def _opened(image: ImageSource) -> tuple[LazyImage, str]:
+def _opened(image: ImageSource | LazyImage) -> tuple[LazyImage, str]:
     """Return an image, and the SHA-256 of its file or of its numbers."""
+    if isinstance(image, LazyImage):
+        return image, ""
     array = array_of(image)
     if array is None:
         opened = open_image(image)
