@@ -78,6 +78,23 @@ def test_a_reader_that_has_seen_enough_is_no_error(code: str) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_is_no_error(closed: str, tmp_path: Path) -> None:
+    """Nor does what is printed get into a file that is opened instead."""
+    file = tmp_path / "file"
+    code = f"stream = open({str(file)!r}, 'w')\n{PRINT}\nexit(run(app, []))"
+    done = subprocess.run(["/bin/sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], check=False)
+    assert done.returncode == 0
+    assert file.read_text() == ""
+
+
+def test_what_a_terminal_cannot_show_is_printed_as_escapes() -> None:
+    code = "from flat_bug.cli._support import *\nrun(App(default_command=lambda: print('\u00fc.png')), [])"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("\\xfc.png\n", "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_an_output_that_is_full_is_told_of_without_a_traceback() -> None:
     code = "from flat_bug.cli.main import main; main(['--help'])"

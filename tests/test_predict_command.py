@@ -1,5 +1,6 @@
 """The command fb predict: what it writes, what it keeps, what it refuses."""
 
+import io
 import json
 import signal
 import subprocess
@@ -182,6 +183,16 @@ def test_crops_have_the_animal_in_alpha(command: Words, output: Path) -> None:
         opaque = pixels[pixels[..., 3] == 255]
         assert len(opaque) > 50
         assert opaque[:, :3].mean() < 30
+
+
+@pytest.mark.parametrize("words", [["-i", "-"], ["--input", "-"], ["-i", "c.png", "-"]])
+def test_the_images_may_be_named_on_standard_input(
+    images: Path, output: Path, spots_network: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(images)
+    monkeypatch.setattr("sys.stdin", io.StringIO("b.png\n"))
+    assert fb("predict", *words, "-w", spots_network, "-o", output, "--no-crops") == 0
+    assert list(summary_in(output)) == ["b.png", "c.png"][: len(words) - 1]
 
 
 class TestResume:

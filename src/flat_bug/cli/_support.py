@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError
 
+from flat_bug.cli.streams import make_usable
 from flat_bug.cli.wording import lines_of
 from flat_bug.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, FlatBugError
 
@@ -26,10 +27,11 @@ def run(app: App, tokens: list[str]) -> int:
     A command returns nothing when all is done, or its exit code. ``--debug`` adds the traceback to an error, and
     option names may be written with ``_`` for ``-``.
     """
+    make_usable()
     # What follows `--` is another command, whose words are its own.
     end = tokens.index("--") if "--" in tokens else len(tokens)
     debug = "--debug" in tokens[:end]
-    words = [_with_hyphens(word) for word in tokens[:end] if word != "--debug"] + tokens[end:]
+    words = _with_tied_dashes([_with_hyphens(word) for word in tokens[:end] if word != "--debug"]) + tokens[end:]
     try:
         words = _with_slurm_words(app, words)
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -143,3 +145,18 @@ def _with_hyphens(word: str) -> str:
         return word
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value
+
+
+def _with_tied_dashes(words: list[str]) -> list[str]:
+    """Tie each ``-``, which is standard input, to its option; on its own it would be taken for another option."""
+    tied: list[str] = []
+    option = ""
+    for word in words:
+        if word != "-" or not option:
+            option = word if word.startswith("-") else option
+            tied.append(word)
+        elif tied[-1] == option:
+            tied[-1] = f"{option}=-"
+        else:
+            tied.append(f"{option}=-")
+    return tied
