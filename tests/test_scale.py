@@ -167,6 +167,18 @@ class TestResolution:
         Image.new("RGB", (30, 20)).save(tmp_path / name)
         assert isinstance(scale_of_resolution(tmp_path / name), str)
 
+    @pytest.mark.parametrize(("unit", "mm_per_px"), [(1, None), (2, 25.4 / 300), (3, 10 / 300)])
+    def test_that_of_a_tiff_counts_only_with_its_unit(self, tmp_path: Path, unit: int, mm_per_px: float | None) -> None:
+        x_resolution, y_resolution, resolution_unit = 282, 283, 296
+        tags = {x_resolution: 300.0, y_resolution: 300.0, resolution_unit: unit}
+        Image.new("RGB", (30, 20)).save(tmp_path / "a.tif", tiffinfo=tags)
+        found = scale_of_resolution(tmp_path / "a.tif")
+        if mm_per_px is None:
+            assert found == "its resolution has no unit"
+        else:
+            assert isinstance(found, Scale)
+            assert found.mm_per_px == pytest.approx(mm_per_px, rel=1e-6)
+
 
 class TestWhichComesFirst:
     """An image's own scale comes before that of all images, and that before its resolution."""

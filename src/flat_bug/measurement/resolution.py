@@ -15,16 +15,23 @@ RELATIVE_SD = 0.005
 UNEQUAL = 0.01
 
 
-def scale_of_resolution(path: Path) -> Scale | str:
+def scale_of_resolution(path: Path, page: int | None = None) -> Scale | str:
     """Return the scale that the resolution in a file's header says, or why it says none.
+
+    Args:
+        path: The file.
+        page: Which of its pages, from 1; by default the one that it is opened with.
 
     Raises:
         ImageError: The file is no image.
     """
-    image = load(path)
+    image = load(path, page)
     # libvips gives pixels per millimetre, whatever the file has, and 1 where it has nothing.
     if image.xres == image.yres == 1:
         return "it says no resolution"
+    # A TIFF may count pixels per nothing at all, as those of ImageJ do, and libvips would call that millimetres.
+    if image.get("vips-loader").startswith("tiff") and image.get_typeof("resolution-unit") == 0:
+        return "its resolution has no unit"
     across, down = (value * MM_PER_INCH for value in (image.xres, image.yres))
     if min(across, down) <= 0 or abs(across / down - 1) > UNEQUAL:
         return f"its pixels are not square ({across:.0f} × {down:.0f} dpi)"
