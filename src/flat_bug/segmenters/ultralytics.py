@@ -40,7 +40,7 @@ def load_checkpoint(
         raise WeightsError(
             "a .pt file can run any code when it is opened",
             where=weights,
-            mend="If you know where it comes from, add --trust-weights; better, use its .onnx.",
+            mend="If you know where it comes from, add --trust-weights (trust_weights=True); better, use its .onnx.",
         )
     try:
         import torch  # noqa: PLC0415  # takes seconds, and is an extra
