@@ -243,6 +243,54 @@ def test_filters_change_the_count_the_table_and_the_picture(card: Page) -> None:
     assert card.locator(".nobody").is_visible()
 
 
+def test_a_limit_that_is_typed_leaves_the_other_one_alone(browser: Browser, tmp_path: Path) -> None:
+    discs = [disc(20 + 40 * i, 20, 5) for i in range(3)]
+    # The least is shown as 12.5 and the most as 30.0, which would leave both of them out.
+    lengths = {"length_mm": [12.46, 20.0, 30.04]}
+    image = viewed(tmp_path, "sizes.png", discs, [0.5] * 3, size=(120, 40), measurements=lengths)
+    page = write_viewer(tmp_path / "viewer", [image], title="Sizes", version="2")
+    with opened(browser, page) as watched:
+        shown = goto(watched, page, "sizes")
+        tally = shown.locator(".tally")
+        least, most = (shown.get_by_label(f"Length (mm): {end}, as a number") for end in ("least", "most"))
+        for field, text, expected in [
+            (most, "21", "2 of 3 animals"),
+            (most, "", "3 animals"),
+            (least, "12,47", "2 of 3 animals"),
+            (least, "1,000", "0 of 3 animals"),
+        ]:
+            field.fill(text)
+            field.press("Enter")
+            assert tally.text_content() == expected
+
+
+def test_an_image_that_comes_late_does_not_take_the_place_of_the_one_that_was_asked_for_last(
+    browser: Browser, viewer: Path
+) -> None:
+    with opened(browser, viewer) as watched:
+        page = watched.page
+        slow = slug(page, "card_10.png")
+        # A disk that takes its time over one file.
+        hold = """slow => {
+            const load = flatBugData.load.bind(flatBugData);
+            const ready = new Promise((resolve) => { window.goOn = resolve; });
+            flatBugData.load = async (slug) => {
+                if (slug === slow) await ready;
+                return load(slug);
+            };
+        }"""
+        page.evaluate(hold, slow)
+        page.evaluate("slug => { location.hash = `#/${slug}`; }", slow)
+        page.wait_for_function("document.body.dataset.view === 'image'")
+        page.evaluate("location.hash = '#/blank'")
+        page.wait_for_function("inspector.animals?.slug === 'blank'")
+        page.evaluate("goOn()")
+        page.wait_for_function("slug => flatBugData._kept.has(slug)", arg=slow)
+        page.wait_for_timeout(100)
+        assert page.locator(".image-name").text_content() == "blank.png"
+        assert page.evaluate("inspector.animals.slug") == "blank"
+
+
 def test_keys_go_through_the_animals_in_the_order_of_the_table_and_through_the_images(card: Page) -> None:
     title = card.locator(".details h2")
     card.locator("th", has_text="Area (mm²)").locator("button").click()

@@ -9,8 +9,12 @@ function show() {
   const [slug, animal] = location.hash.replace(/^#\/?/, "").split("/");
   const known = flatBugData.images.some((image) => image.slug === slug);
   document.body.dataset.view = known ? "image" : "gallery";
-  if (known) inspector.open(slug, /^\d+$/.test(animal ?? "") ? Number(animal) : -1);
-  else document.title = `${flatBugData.title} · flat-bug`;
+  if (known) {
+    inspector.open(slug, /^\d+$/.test(animal ?? "") ? Number(animal) : -1);
+    return;
+  }
+  inspector.wanted = null; // an image that comes late stays where it is
+  document.title = `${flatBugData.title} · flat-bug`;
 }
 
 function changeTheme() {

@@ -24,7 +24,9 @@ class Inspector {
 
   /** Show an image, and one of its animals if `animal` is not -1. */
   async open(slug, animal) {
+    this.wanted = slug;
     if (this.animals?.slug === slug) {
+      this._showNeighbours(slug);
       if (animal !== this.selected) this._select(animal, { reveal: true });
       return;
     }
@@ -33,9 +35,10 @@ class Inspector {
     try {
       animals = await flatBugData.load(slug);
     } catch (error) {
-      this.find(".image-name").textContent = error.message;
+      if (this.wanted === slug) this.find(".image-name").textContent = error.message;
       return;
     }
+    if (this.wanted !== slug) return; // another image was asked for meanwhile
     this.animals = null; // until all parts show the new one
     this.selected = -1;
     this.details.clear();

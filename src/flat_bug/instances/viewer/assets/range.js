@@ -67,7 +67,7 @@ class RangeFilter {
     });
     const field = (which) => make("input", {
       type: "text", inputMode: "decimal", autocomplete: "off", "aria-label": `${label}: ${which}, as a number`,
-      onchange: () => this._typed(),
+      onchange: (event) => this._typed(which, numberOf(event.target.value)),
     });
     this.handles = [handle("least"), handle("most")];
     this.fields = [field("least"), field("most")];
@@ -91,9 +91,10 @@ class RangeFilter {
     this.changed();
   }
 
-  _typed() {
-    const [low, high] = this.fields.map((field) => Number.parseFloat(field.value.replaceAll(",", "")));
-    this.set(Number.isNaN(low) || low <= this.least ? -Infinity : low, Number.isNaN(high) || high >= this.most ? Infinity : high);
+  /** Take a number that was typed; the other one stays as it is, and not as it is rounded in its field. */
+  _typed(which, number) {
+    if (which === "least") this.set(Number.isNaN(number) || number <= this.least ? -Infinity : number, this.high);
+    else this.set(this.low, Number.isNaN(number) || number >= this.most ? Infinity : number);
     this.changed();
   }
 
@@ -118,4 +119,10 @@ class RangeFilter {
   _value(share) {
     return this.backward(this.forward(this.least) + share * (this.forward(this.most) - this.forward(this.least)));
   }
+}
+
+/** Return the number in a text: commas stand between thousands, as the page writes them, or else for a point. */
+function numberOf(text) {
+  const plain = /^\s*\d{1,3}(,\d{3})+(\.\d*)?\s*$/.test(text) ? text.replaceAll(",", "") : text.replace(",", ".");
+  return Number.parseFloat(plain);
 }
