@@ -4,14 +4,20 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from flat_bug.errors import OutputError
+
+TEMPORARY = ".tmp-"
+LEFTOVER = re.compile(re.escape(TEMPORARY) + r"[a-z0-9_]{8}")
+"""What ``tempfile`` makes of the names of temporary folders."""
+IN_LEFTOVER = re.compile(r"(new|old|tmp).*", re.DOTALL)
 
 
 @contextmanager
@@ -28,7 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Name lengths are limited to 255 bytes, so the temporary name does not repeat the final one.
-        holder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+        holder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
         temporary = holder / f"new{path.suffix}"
         yield temporary
         temporary.replace(path)
@@ -53,6 +59,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         if path.is_dir():
             path.rename(temporary.with_name("old"))  # removed with the folder that holds it
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary folders of processes that were killed; nobody else may be writing into the folder.
+
+    What only has such a name, and holds something else, stays. So does what cannot be removed, which nothing reads.
+    """
+    try:
+        found = [path for path in folder.iterdir() if LEFTOVER.fullmatch(path.name)]
+    except OSError:  # it is absent, or about to be found unusable by who writes into it
+        return
+    for path in found:
+        with suppress(OSError):
+            if not path.is_symlink() and all(IN_LEFTOVER.fullmatch(each.name) for each in path.iterdir()):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -41,6 +41,27 @@ def hold(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
+def hold_for_now(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file ``path`` during the block as ``hold`` does, and leave no file behind.
+
+    Raises:
+        RunError: Another process holds it.
+        OutputError: The file cannot be made.
+    """
+    while True:
+        with _opened(path) as descriptor:
+            _acquire(descriptor, path, what)
+            if not _is_at(descriptor, path):
+                continue  # who held it has just removed the file, and the next one would make another
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+            return
+
+
+@contextmanager
 def hold_when_free(path: Path, what: str) -> Iterator[bool]:
     """Hold the lock file ``path`` during the block, once nobody else does. A link in its place is not followed.
 
@@ -82,6 +103,13 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _acquire(descriptor: int, path: Path, what: str) -> None:

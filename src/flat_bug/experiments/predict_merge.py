@@ -10,7 +10,9 @@ from flat_bug.experiments.predict_shard import ALL_FINISHED, read_images
 from flat_bug.experiments.predict_task import FINISHED, Predicted, PredictImages
 from flat_bug.experiments.run_folder import TaskState, TaskStatus, number_of
 from flat_bug.prediction_run import InputImage, OutputSettings, PredictionRun
+from flat_bug.prediction_run.claim import claimed
 from flat_bug.prediction_run.keeper import Keeper
+from flat_bug.prediction_run.layout import Layout
 from flat_bug.prediction_run.one_image import Finished, failed
 from flat_bug.prediction_run.run import compile_results
 
@@ -35,6 +37,7 @@ def merge(statuses: Sequence[TaskStatus]) -> PredictionRun:
         statuses: The state of every task that predicts images.
 
     Raises:
+        RunError: `fb predict` is writing into the folder.
         OutputError: The output cannot be written.
     """
     wanted = PredictImages.model_validate(statuses[0].task.args)
@@ -42,7 +45,8 @@ def merge(statuses: Sequence[TaskStatus]) -> PredictionRun:
     finished = [each for status in statuses for each in _finished(status, images)]
     settings = OutputSettings.from_mapping(dict(wanted.write))
     output = wanted.folder()
-    with Keeper.of(output, settings) as keeper:
+    # Not with the shared folders of the long format, into which a task that is tried again may be writing.
+    with claimed(Layout(output, long_format=False)), Keeper.of(output, settings) as keeper:
         for image, each in zip(images, finished, strict=True):
             keeper.note(image, each)
         return compile_results(images, finished, output, settings, keeper)

@@ -22,9 +22,19 @@ DEFAULT_PATTERN = r"\.(jpe?g|png|tiff?|webp|heic|heif|avif|jp2|jxl)$"
 SUMMARY_NAME = "summary.csv"
 RUN_NAME = "run"
 DONE_NAME = ".done.json"
+LOCK_NAME = ".lock"
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
 # Names that would leave the output folder, or are taken there.
-RESERVED = (".", "..", SUMMARY_NAME, RUN_NAME, DONE_NAME, VIEWER, *(kind.target for kind in FORMATS.values()))
+RESERVED = (
+    ".",
+    "..",
+    SUMMARY_NAME,
+    RUN_NAME,
+    DONE_NAME,
+    LOCK_NAME,
+    VIEWER,
+    *(kind.target for kind in FORMATS.values()),
+)
 LONGEST_NAME = 150
 """In bytes: file names may have 255, and number, identifier and suffix are added to it."""
 

@@ -102,8 +102,17 @@ class Layout:
     def former(self, name: str) -> list[Path]:
         """Return the results of an image that are there already, the JSON first, whatever their identifier."""
         # Shared folders hold the results of all images, so they are read once; an image is written once in a run.
-        index = self._shared if self.long_format else _index([self.output / name, self.output / name / "crops"])
+        index = self._shared if self.long_format else _index(self.own_folders(name))
         return [path for kind in ("metadata", "overview", "crop") for path in index.get(f"{kind}_{name}", ())]
+
+    def own_folders(self, name: str) -> list[Path]:
+        """Return the folders that hold results of this image only."""
+        return [] if self.long_format else [self.output / name, self.output / name / "crops"]
+
+    @property
+    def shared_folders(self) -> list[Path]:
+        """The folders that hold results of all images."""
+        return [self.output / kind for kind in ("metadata", "overviews", "crops")] if self.long_format else []
 
     def _folder(self, name: str, kind: str) -> Path:
         if self.long_format:
@@ -112,7 +121,7 @@ class Layout:
 
     @cached_property
     def _shared(self) -> dict[str, list[Path]]:
-        return _index([self.output / kind for kind in ("metadata", "overviews", "crops")])
+        return _index(self.shared_folders)
 
 
 def has_identifier(path: Path, identifier: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from flat_bug.errors import DatasetError, ImageError
-from flat_bug.files import atomic_path, remove, sha256_of
+from flat_bug.files import atomic_path, remove, remove_leftovers, sha256_of
 from flat_bug.imaging import LazyImage, open_image
 from flat_bug.instances.crops import CropOptions, crops, encode_png, record_of
 from flat_bug.instances.metadata import Metadata, read_metadata, write_metadata
@@ -80,6 +80,8 @@ class ResultsWriter:
             ImageError: The image cannot be read.
             OutputError: The results cannot be written.
         """
+        for folder in self._layout.own_folders(image.name):
+            remove_leftovers(folder)
         former = self._layout.former(image.name)
         kept = self._kept(image, former)
         if kept is None:

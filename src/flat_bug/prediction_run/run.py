@@ -1,19 +1,18 @@
 """Predict many images; one that fails costs its own row only."""
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from flat_bug.files import cannot_write, write_text
+from flat_bug.files import write_text
 from flat_bug.predict import Predictor
+from flat_bug.prediction_run.claim import claimed, scratch_folder
 from flat_bug.prediction_run.compiled import read_results
 from flat_bug.prediction_run.crew import Crew
 from flat_bug.prediction_run.inputs import SUMMARY_NAME, InputImage
 from flat_bug.prediction_run.keeper import Keeper
-from flat_bug.prediction_run.layout import OutputSettings
+from flat_bug.prediction_run.layout import Layout, OutputSettings
 from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
 from flat_bug.prediction_run.pace import showing
 from flat_bug.prediction_run.remembered import Remembered
@@ -42,12 +41,14 @@ def predict_images(
         settings: What is written.
 
     Raises:
+        RunError: Another command is writing into the folder.
         OutputError: The output cannot be written; what was finished is kept.
     """
     settings = settings or OutputSettings()
     if output is None:
         return PredictionRun(tuple(finished.row for finished in predict_each(images, predictor, None)))
-    with _scratch_folder(output) as scratch, Keeper.of(output, settings) as keeper:
+    layout = Layout(output, settings.long_format)
+    with claimed(layout), scratch_folder(output) as scratch, Keeper.of(output, settings) as keeper:
         place = Place(output, settings, scratch)
         finished = predict_each(images, predictor, place, keeper.memory.images, keeper.note)
         return compile_results(images, finished, output, settings, keeper)
@@ -146,17 +147,3 @@ def _logged(finished: Finished) -> Finished:
     else:
         log.info("%s: %d instances in %.1f s", row.image, row.instances, row.seconds)
     return finished
-
-
-@contextmanager
-def _scratch_folder(output: Path) -> Iterator[Path]:
-    """Yield a temporary folder in the output, which shows before the first image that it can be written to."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=output))
-    except OSError as error:
-        raise cannot_write(output, error) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

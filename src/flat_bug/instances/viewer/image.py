@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flat_bug.errors import ImageError
-from flat_bug.files import atomic_path, printable, write_text
+from flat_bug.files import atomic_path, printable, remove_leftovers, write_text
 from flat_bug.instances.pixels import Pixels
 from flat_bug.instances.table import Instances
 from flat_bug.instances.viewer.columns import columns_of
@@ -143,6 +143,7 @@ def _write_pictures(viewed: Viewed, tiles: Path, thumbnail: Path, on_progress: R
 
 
 def _remove_stale(folder: Path, current: set[Path]) -> None:
+    remove_leftovers(folder)
     for path in set(folder.glob("t*-*")) - current:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
