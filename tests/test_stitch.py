@@ -24,24 +24,23 @@ NOTHING = Fragments(
 
 
 def see(shape: shapely.Geometry, tile: Tile, number: int = 0, score: float = 0.9, kind: int = 0) -> Fragments:
-    """Return what a tile shows of an animal, if anything."""
+    """Return what a tile shows of an animal: pieces that do not hang together there are seen as so many animals."""
     level, factor = tile.level, np.array(tile.level.native_per_level)
     corners = np.array([[tile.x, tile.y], [tile.x + tile.width, tile.y + tile.height]]) * factor
-    window = shapely.box(*corners.ravel())
-    part = shapely.intersection(shape, window)
-    if part.area < 9 * factor.prod():
-        return NOTHING
-    x1, y1, x2, y2 = ((np.array(part.bounds).reshape(2, 2) - corners[0]) / factor).ravel()
+    parts = shapely.get_parts(shapely.intersection(shape, shapely.box(*corners.ravel())))
+    parts = parts[shapely.area(parts) >= 9 * factor.prod()]
+    x1, y1, x2, y2 = ((shapely.bounds(parts).reshape(-1, 4) - np.tile(corners[0], 2)) / np.tile(factor, 2)).T
     near = [x1 < MARGIN, y1 < MARGIN, x2 > tile.width - MARGIN, y2 > tile.height - MARGIN]
     inner = [tile.x > 0, tile.y > 0, tile.x + tile.width < level.width, tile.y + tile.height < level.height]
+    count = len(parts)
     return Fragments(
-        np.array([part]),
-        np.array([score]),
-        np.array([kind]),
-        np.array([level.scale]),
-        np.array([number]),
-        corners.reshape(1, 4),
-        np.array([near]) & inner,
+        parts,
+        np.full(count, score),
+        np.full(count, kind),
+        np.full(count, level.scale),
+        np.full(count, number),
+        np.tile(corners.ravel(), (count, 1)),
+        np.array(near).T & inner,
     )
 
 
@@ -76,6 +75,10 @@ def animal(x: float, y: float, length: float, width: float, angle: float) -> sha
 
 # One animal in every awkward place; tile edges lie near x = 248, 256, 496, 504 and y = 181, 256, 363, 437 …
 
+COMB = shapely.union_all(
+    [shapely.box(60, 270, 100, 350), shapely.box(100, 280, 300, 320), shapely.box(100, 335, 320, 342)]
+)
+
 
 @pytest.mark.parametrize(
     "shape",
@@ -91,12 +94,20 @@ def animal(x: float, y: float, length: float, width: float, angle: float) -> sha
         animal(252, 100, 12, 6, 0),
         shapely.union_all([animal(400, 400, 300, 20, angle) for angle in (0, 60, 120)]),
         animal(300, 300, 280, 280, 0).difference(animal(300, 300, 200, 200, 0)),
+        COMB,
+        shapely.union_all([animal(190, 170, 110, 70, 0), shapely.LineString([(190, 170), (300, 300)]).buffer(4)]),
     ],
     ids=["inside", "corner", "large corner", "longer than a tile", "larger", "border", "border corner", "image",
-         "small", "star", "ring"],
+         "small", "star", "ring", "comb", "thin leg"],
 )  # fmt: skip
 def test_one_animal_anywhere(shape: shapely.Geometry) -> None:
     expect(join_all(*look([shape])), [shape])
+
+
+def test_arms_of_unequal_width_that_the_next_tile_sees_apart_are_joined_each() -> None:
+    level = Level(1, 1000, 800, (1, 1))
+    seen = concatenate([see(COMB, tile, number) for number, tile in enumerate(tiles(level, 256, 32))])
+    expect(stitch(seen, levels=1, margin=MARGIN, score_threshold=0.2, overlap_threshold=0.2), [COMB])
 
 
 def test_animals_that_touch_stay_apart_on_a_tile_edge() -> None:

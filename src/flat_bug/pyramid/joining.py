@@ -66,10 +66,21 @@ def _agree(fragments: Fragments, first: Rows, second: Rows) -> Flags:
     low = np.maximum(fragments.windows[first, :2], fragments.windows[second, :2])
     high = np.minimum(fragments.windows[first, 2:], fragments.windows[second, 2:])
     zones = shapely.box(*low.T, *high.T)
-    ones, others = fragments.polygons[first], fragments.polygons[second]
+    ones = shapely.intersection(fragments.polygons[first], zones)
+    others = shapely.intersection(fragments.polygons[second], zones)
     shared = shapely.area(shapely.intersection(ones, others))
-    total = shapely.area(shapely.intersection(ones, zones)) + shapely.area(shapely.intersection(others, zones)) - shared
+    total = _touched_area(ones, others) + _touched_area(others, ones) - shared
     return np.asarray((shared > 0) & (shared >= AGREEMENT * total))
+
+
+def _touched_area(polygons: Polygons, others: Polygons) -> Floats:
+    """Return the area of the parts of each polygon that its other one touches.
+
+    Where one tile sees a body with two legs, the next may see two legs: each of them is all that there is to agree on.
+    """
+    parts, row = shapely.get_parts(polygons, return_index=True)
+    touched = shapely.intersects(parts, others[row])
+    return np.bincount(row[touched], shapely.area(parts[touched]), minlength=len(polygons))
 
 
 def _continued(fragments: Fragments, first: Rows, second: Rows, margin: float) -> Flags:
