@@ -279,6 +279,27 @@ class TestResume:
         assert [path.read_text() for path in notes] == ["mine"] * 3
 
 
+@pytest.mark.parametrize("name", ["summary.csv", "measurements.csv"])
+def test_a_table_of_somebody_else_is_not_replaced(
+    command: Words, output: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output.mkdir()
+    (output / name).write_text("trap,date\n1,2026-06-01\n")
+    assert fb(*command) == 2
+    assert f"something else has the name of a table of results, and would be lost\n    {output / name}\n" in (
+        capsys.readouterr().err
+    )
+    assert (output / name).read_text() == "trap,date\n1,2026-06-01\n"
+    assert not list(output.rglob("metadata_*"))
+
+
+def test_a_table_of_somebody_else_stays_where_none_is_written(command: Words, output: Path) -> None:
+    output.mkdir()
+    (output / "measurements.csv").write_text("mine")
+    assert fb(*command, "--no-measurements") == 0
+    assert (output / "measurements.csv").read_text() == "mine"
+
+
 @pytest.fixture
 def many_images(tmp_path: Path) -> Path:
     folder = tmp_path / "many"

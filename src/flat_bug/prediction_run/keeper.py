@@ -9,7 +9,7 @@ from typing import Self
 
 import flat_bug
 from flat_bug.instances.formats import FORMATS
-from flat_bug.prediction_run.compiled import clear_compiled, write_compiled
+from flat_bug.prediction_run.compiled import clear_compiled, refuse_others_files, write_compiled
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.layout import OutputSettings
 from flat_bug.prediction_run.one_image import Finished
@@ -54,9 +54,10 @@ class Keeper:
             OutputError: The output cannot be written.
         """
         keeper = cls(output, settings, read_memory(output))
+        refuse_others_files(output, settings.all_formats)
         keeper._files_may_stay = keeper._are_as_left()
         if not keeper._files_may_stay:
-            clear_compiled(output, settings.formats)
+            clear_compiled(output, settings.all_formats)
         is_whole = False
         try:
             yield keeper
@@ -109,7 +110,7 @@ class Keeper:
 
     def _clear(self) -> None:
         if self._files_may_stay:
-            clear_compiled(self.output, self.settings.formats)
+            clear_compiled(self.output, self.settings.all_formats)
         self._files_may_stay = False
 
     def _are_as_left(self) -> bool:
