@@ -210,20 +210,28 @@ def test_outlines_of_many_corners_take_bounded_memory() -> None:
 
 
 class TestUncertainty:
-    """An outline may lie half a mask cell off, and the scale is uncertain as well."""
+    """An outline may lie half a mask cell off and be drawn wrong, and the scale is uncertain as well."""
 
     def test_coarse_levels_are_less_certain(self) -> None:
         fine, coarse = (measured(table_of(ellipse(60, 20), levels=level)).measurements for level in (1.0, 0.25))
-        assert coarse["length_px_sd"] == pytest.approx(4 * fine["length_px_sd"])
-        assert fine["length_px_sd"][0] == pytest.approx(2 * 2 / np.sqrt(3))
+        assert coarse["area_px2_sd"] == pytest.approx(4 * fine["area_px2_sd"])
+        assert fine["area_px2_sd"] == pytest.approx(fine["perimeter_px"] * 2 / np.sqrt(3))
+        assert (coarse["length_px_sd"] > fine["length_px_sd"]).all()
 
     def test_it_is_what_a_moved_outline_changes(self) -> None:
-        shape, step = ellipse(60, 20), 0.01
+        # A small animal: the larger it is, the more weighs how well it is drawn.
+        shape, step = ellipse(3, 1), 0.001
         found = measure(shape, shape.buffer(step, quad_segs=32))
         (sd,) = table_of(shape).levels * 2 / np.sqrt(3)
         for name in SIZES:
             change = (found[name][1] - found[name][0]) / step * sd
             assert change == pytest.approx(found[f"{name}_sd"][0], rel=0.03)
+
+    def test_a_large_animal_is_as_uncertain_as_it_is_drawn(self) -> None:
+        found = measure(ellipse(6000, 2000))
+        for name in ("length_px", "width_px", "feret_max_px", "feret_min_px"):
+            assert found[f"{name}_sd"] / found[name] == pytest.approx(0.08, rel=0.01)
+        assert found["perimeter_px_sd"] / found["perimeter_px"] == pytest.approx(0.1, rel=0.01)
 
     def test_that_of_the_scale_is_added_twice_to_an_area(self) -> None:
         table = measured(table_of(ellipse(600, 200)), None, Scale(0.1, 0.05))

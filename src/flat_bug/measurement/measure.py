@@ -57,16 +57,15 @@ def _in_pixels(table: Instances) -> Columns:
     """Return sizes with their standard deviations behind them."""
     extent = extents(bodies(table.polygons))
     greatest, least = shape.feret_diameters(table.polygons)
-    perimeters = shape.perimeters(table.polygons)
     sizes = {
         "length_px": extent.length,
         "width_px": extent.width,
         "feret_max_px": greatest,
         "feret_min_px": least,
         "area_px2": table.areas,
-        "perimeter_px": perimeters,
+        "perimeter_px": shape.perimeters(table.polygons),
     }
-    sds = measurement_sds(outline_sd(table.levels), perimeters)
+    sds = measurement_sds(outline_sd(table.levels), sizes)
     return {key: column for name, size in sizes.items() for key, column in ((name, size), (f"{name}_sd", sds[name]))}
 
 
