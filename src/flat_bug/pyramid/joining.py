@@ -80,7 +80,7 @@ def _touched_area(polygons: Polygons, others: Polygons) -> Floats:
     """
     parts, row = shapely.get_parts(polygons, return_index=True)
     touched = shapely.intersects(parts, others[row])
-    return np.bincount(row[touched], shapely.area(parts[touched]), minlength=len(polygons))
+    return np.asarray(np.bincount(row[touched], shapely.area(parts[touched]), len(polygons)), np.float64)
 
 
 def _continued(fragments: Fragments, first: Rows, second: Rows, margin: float) -> Flags:
