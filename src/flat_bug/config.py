@@ -114,6 +114,9 @@ class PredictSettings(Settings):
     exhaustive: bool = Field(
         False, description="Look at every tile of every level, not only where coarser levels call for a closer look."
     )
+    refine: bool = Field(
+        False, description="Look at small and coarsely seen animals once more, magnified, for a better outline."
+    )
     dtype: Dtype = Field("auto", description="Precision of the network, where the library leaves a choice.")
     grid_shift: tuple[NonNegativeInt, NonNegativeInt] = Field(
         (0, 0),

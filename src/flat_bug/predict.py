@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -23,6 +24,7 @@ from flat_bug.pyramid.fragments import Animals, Fragments, concatenate
 from flat_bug.pyramid.packing import Sheet, pack
 from flat_bug.pyramid.stitch import stitch
 from flat_bug.pyramid.tiling import Grid, least_overlap, levels, scaled_size, tiles
+from flat_bug.refining import refined
 from flat_bug.segmenters.base import ModelCard, Segmenter
 from flat_bug.segmenters.load import load_segmenter
 from flat_bug.segmenters.outlines import clip
@@ -30,6 +32,7 @@ from flat_bug.segmenters.outlines import clip
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+OnProgress = Callable[[int, int], None]
 AnyImage = TypeVar("AnyImage", bound=ImageSource)
 
 EVIDENCE = 0.5
@@ -80,7 +83,7 @@ class Predictor:
     def __call__(
         self,
         image: ImageSource | LazyImage,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Instances:
         """Find the animals in one image.
 
@@ -144,9 +147,7 @@ class Predictor:
                 if instances is not None:
                     yield image, instances
 
-    def _found(
-        self, opened: LazyImage, digest: str, on_progress: Callable[[int, int], None] | None = None
-    ) -> Instances:
+    def _found(self, opened: LazyImage, digest: str, on_progress: OnProgress | None = None) -> Instances:
         size = scaled_size(opened.width, opened.height, self.settings.scale_before)
         grids = plan_grids(*size, self.card, self.settings)
         fragments = self._fragments(opened, grids, on_progress)
@@ -158,11 +159,11 @@ class Predictor:
             overlap_threshold=self.settings.overlap_threshold,
             metric=self.settings.overlap_metric,
         )
+        if self.settings.refine:
+            animals = refined(animals, size, self.card.tile, partial(self._look_again, opened, on_progress))
         return self._instances(animals, opened, size, _provenance(digest, self.card, self.settings))
 
-    def _fragments(
-        self, image: LazyImage, grids: tuple[Grid, ...], on_progress: Callable[[int, int], None] | None
-    ) -> Fragments:
+    def _fragments(self, image: LazyImage, grids: tuple[Grid, ...], on_progress: OnProgress | None) -> Fragments:
         """Return what all looks at an image show."""
         seen: list[Seen] = []
         tiles, sheets = 0, 0
@@ -212,6 +213,17 @@ class Predictor:
             first_tile=first_tile,
         )
 
+    def _look_again(
+        self, image: LazyImage, on_progress: OnProgress | None, sheets: tuple[Sheet, ...]
+    ) -> Iterator[Seen]:
+        """Look at sheets that nobody had counted before."""
+        done = 0
+        for latest in self._look(image, sheets, 0, is_last=True):
+            done += latest.sheets
+            if on_progress is not None:
+                on_progress(done, len(sheets))
+            yield latest
+
     def _instances(
         self, animals: Animals, image: LazyImage, size: tuple[int, int], provenance: Provenance
     ) -> Instances:
@@ -254,12 +266,10 @@ def plan_grids(width: int, height: int, card: ModelCard, settings: PredictSettin
 
 def _opened(image: ImageSource | LazyImage) -> tuple[LazyImage, str]:
     """Return an image, and the SHA-256 of its file or of its numbers."""
-    if isinstance(image, LazyImage):
-        return image, ""
-    array = array_of(image)
+    array = None if isinstance(image, LazyImage) else array_of(image)
     if array is None:
-        opened = open_image(image)
-        return opened, sha256_of(Path(opened.name))
+        opened = image if isinstance(image, LazyImage) else open_image(image)
+        return opened, "" if opened.file is None else sha256_of(opened.file)
     return open_image(array), hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 

@@ -43,6 +43,6 @@ def contrast(image: LazyImage, width: int) -> npt.NDArray[np.uint8]:
 
 def _differences(samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return by how much each sample of one colour differs from the mean around it."""
-    around = ndimage.uniform_filter(samples, SURROUNDINGS, output=np.float32)
+    around: npt.NDArray[np.float32] = ndimage.uniform_filter(samples, SURROUNDINGS, output=np.float32)
     np.abs(np.subtract(samples, around, out=around), out=around)
     return around.astype(np.uint8)

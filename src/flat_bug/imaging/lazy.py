@@ -28,10 +28,12 @@ class LazyImage:
         name: Where it comes from, for messages.
         width: Width in pixels, after the rotation that EXIF asks for.
         height: Height in pixels.
+        file: The file that it is, if it is one.
     """
 
     name: str
     _image: pyvips.Image
+    file: Path | None = None
     # What is called for the pixels of an image that must be decoded as a whole, when they are first asked for.
     _unpack: Callable[[], pyvips.Image] | None = None
     _reduced: pyvips.Image | None = None

@@ -46,7 +46,7 @@ def open_image(source: ImageSource, *, page: int | None = None, most_pixels: int
     image = load(path, page)
     check_size(image, str(path), most_pixels)
     try:
-        return LazyImage(str(path), to_srgb(image.autorot()), _unpacking(path, page, image))
+        return LazyImage(str(path), to_srgb(image.autorot()), path, _unpacking(path, page, image))
     except pyvips.Error as error:
         raise unreadable(str(path), error) from error
 

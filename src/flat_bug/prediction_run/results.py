@@ -84,8 +84,10 @@ class ResultsWriter:
             remove_leftovers(folder)
         former = self._layout.former(image.name)
         kept = self._kept(image, former)
+        # Opened once: a large image is decoded for that.
+        pixels = cache(partial(open_image, image.path))
         if kept is None:
-            table = self._predictor(image.path, on_progress)
+            table = self._predictor(pixels(), on_progress)
             found = Metadata(table, str(image.path), self._settings.identifier or identifier_of(table.provenance))
             remove(former)
             former = []
@@ -94,7 +96,6 @@ class ResultsWriter:
             stale = [path for path in former if not has_identifier(path, found.identifier)]
             remove(stale)
             former = [path for path in former if path not in stale]
-        pixels = cache(partial(open_image, image.path))
         with_numbers = self._measured(image, found, pixels)
         if with_numbers != found:
             # Only the numbers are new: the same outlines in another scale, for instance.

@@ -27,6 +27,7 @@ class ModelOptions:
         single_scale: Look at the native scale only: faster, but misses animals larger than a tile.
         exhaustive: Look at every tile of every level: slower, for the last animal; by default fine levels are looked at
             only where coarser ones call for it.
+        refine: Look at small animals, and at those seen on a coarse level, once more, magnified, for a better outline.
         nms_metric: How the overlap of two outlines is measured: over their union (the default), or the smaller one.
     """
 
@@ -39,6 +40,7 @@ class ModelOptions:
     scale_before: Annotated[float | None, Parameter(name=["--scale-before", "-s"])] = None
     single_scale: bool = False
     exhaustive: bool = False
+    refine: bool = False
     nms_metric: Annotated[Literal["IoU", "IoS"] | None, Parameter(name=["--nms-metric", "-M"])] = None
 
     def settings(self) -> PredictSettings:
@@ -48,6 +50,7 @@ class ModelOptions:
             "scale_before": self.scale_before,
             "single_scale": self.single_scale or None,
             "exhaustive": self.exhaustive or None,
+            "refine": self.refine or None,
             "dtype": self.dtype,
             "overlap_metric": self.nms_metric,
         }
