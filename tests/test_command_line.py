@@ -50,6 +50,16 @@ def test_what_is_wrong_comes_with_what_to_do(line: str, said: str, capsys: pytes
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["-i", "--output"])
+def test_a_variable_of_the_shell_that_is_not_set_does_not_mean_this_folder(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", "-i", "scans", "-o", "out", option, ""]
+    assert run(build_app(words), words) == 2
+    said = ["fb: a word of the command is empty", f"    {option}", "    Maybe a variable of the shell is not set."]
+    assert capsys.readouterr().err.splitlines() == said
+
+
 @pytest.mark.parametrize("words", [["fly"], ["predict", "--wings", "4"], ["data", "prepare"], ["run", "marathon"]])
 def test_wrong_usage_is_said_briefly(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(build_app(words), words) == 2

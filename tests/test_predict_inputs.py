@@ -96,6 +96,24 @@ def test_results_of_a_former_run_are_not_images(folder: Path) -> None:
     assert "out" not in " ".join(names_of(folder, recursive=True, exclude=folder / "out"))
 
 
+def test_images_may_lie_in_the_output_and_its_results_are_none_of_them(folder: Path) -> None:
+    for name in (
+        "a/overview_a_UUID_1.jpg",
+        "a/crops/crop_a_CROPNUMBER_0_UUID_1.png",
+        "viewer/a/1.jpg",
+        "yolo/images/a.png",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    assert names_of(folder, exclude=folder) == ["a.png", "b.JPG"]
+    assert names_of(folder, exclude=folder, recursive=True) == ["a.png", "b.JPG", "sub/a.png", "sub/deeper/c.tif"]
+    assert names_of(folder / "sub", exclude=folder) == ["a.png"]
+    (folder.parent / "link").symlink_to(folder)
+    assert names_of(folder, exclude=folder.parent / "link", recursive=True) == names_of(
+        folder, exclude=folder, recursive=True
+    )
+
+
 def names_for(tmp_path: Path, *files: str) -> dict[str, str]:
     for file in files:
         path = tmp_path / file

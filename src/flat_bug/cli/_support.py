@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError
 
 from flat_bug.cli.streams import make_usable
 from flat_bug.cli.wording import lines_of
-from flat_bug.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, FlatBugError
+from flat_bug.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, FlatBugError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,6 +33,7 @@ def run(app: App, tokens: list[str]) -> int:
     debug = "--debug" in tokens[:end]
     words = _with_tied_dashes([_with_hyphens(word) for word in tokens[:end] if word != "--debug"]) + tokens[end:]
     try:
+        _refuse_empty(tokens[:end])
         words = _with_slurm_words(app, words)
         code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()  # what cannot be printed is found out here, and not when Python ends
@@ -145,6 +146,15 @@ def _with_hyphens(word: str) -> str:
         return word
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Refuse a word without a letter, which as a path would mean the folder that somebody happens to be in."""
+    if "" in words:
+        before = " ".join(words[: words.index("")][-1:])
+        raise UsageError(
+            "a word of the command is empty", where=before, mend="Maybe a variable of the shell is not set."
+        )
 
 
 def _with_tied_dashes(words: list[str]) -> list[str]:

@@ -8,12 +8,14 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path, PurePosixPath
 
 from flat_bug.errors import UsageError
 from flat_bug.instances.formats import FORMATS
 from flat_bug.measurement import Scale
+from flat_bug.prediction_run.layout import SEPARATOR
 from flat_bug.prediction_run.viewing import VIEWER
 
 DEFAULT_PATTERN = r"\.(jpe?g|png|tiff?|webp|heic|heif|avif|jp2|jxl)$"
@@ -35,6 +37,8 @@ RESERVED = (
     VIEWER,
     *(kind.target for kind in FORMATS.values()),
 )
+RESERVED_FOLDERS = {RUN_NAME, VIEWER, *(kind.target for kind in FORMATS.values() if kind.is_folder)}
+RESULT = re.compile(f"(overview|crop)_.*{SEPARATOR}", re.DOTALL)
 LONGEST_NAME = 150
 """In bytes: file names may have 255, and number, identifier and suffix are added to it."""
 
@@ -72,7 +76,7 @@ def find_images(
         pattern: Regular expression that the name of a file in a folder must match somewhere, in any case.
         recursive: Look into the folders below a folder as well.
         limit: Only the first so many.
-        exclude: A folder whose content is left out: the output, where it lies in the input.
+        exclude: The output, where it may hold the input or lie in it: what looks like results there is left out.
 
     Raises:
         UsageError: An input does not exist, is a video or an address, the pattern is broken, or no image is found.
@@ -80,8 +84,7 @@ def find_images(
     wanted = _compile(pattern)
     paths = [path for given in inputs for path in _expand(str(given), wanted, recursive)]
     if exclude is not None:
-        inside = exclude.resolve()
-        paths = [path for path in paths if not path.resolve().is_relative_to(inside)]
+        paths = _without_results(paths, exclude)
     unique = list({_absolute(path): path for path in paths}.items())
     if not unique:
         raise UsageError(
@@ -155,6 +158,22 @@ def _listed(path: Path | None) -> Iterator[Path]:
     named = (line.strip() for line in lines)
     folder = path.parent if path else Path()
     return (folder / Path(line).expanduser() for line in named if line and not line.startswith("#"))
+
+
+def _without_results(paths: list[Path], output: Path) -> list[Path]:
+    """Leave out what a former command has written into the output; images that lie there are meant."""
+    resolved = cache(Path.resolve)  # of folders, since resolving each of many files takes long
+    inside = output.resolve()
+
+    def is_result(path: Path) -> bool:
+        folder = resolved(path.parent)
+        if not folder.is_relative_to(inside):
+            return False
+        return RESULT.match(path.name) is not None or not RESERVED_FOLDERS.isdisjoint(
+            folder.relative_to(inside).parts[:1]
+        )
+
+    return [path for path in paths if not is_result(path)]
 
 
 def _root(inputs: Sequence[str | Path], absolute: list[Path]) -> Path:
