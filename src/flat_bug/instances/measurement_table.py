@@ -1,7 +1,7 @@
 """One table of all animals of all images, a row each, with all that was measured: as CSV and as Parquet."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,8 @@ def _sizes(unit: str) -> list[str]:
 MEASURED = (*_sizes("mm"), *_sizes("px"), *FORM, *COLOUR)
 """Every measurement; columns in millimetres are empty where the scale is not known."""
 BEHIND = ("box_x1", "box_y1", "box_x2", "box_y2", "mm_per_px", "mm_per_px_relative_sd")
+FORMULA = r"^[=+\-@\t\r]"
+"""How a text begins that spreadsheets take for a formula, also between quotes."""
 SCHEMA = pl.Schema(ABOUT | dict.fromkeys((*MEASURED, *BEHIND), pl.Float64))
 
 
@@ -48,12 +50,13 @@ SCHEMA = pl.Schema(ABOUT | dict.fromkeys((*MEASURED, *BEHIND), pl.Float64))
 def open_csv(path: Path) -> Iterator[Add]:
     """Yield a function that adds the animals of an image to a CSV; the file is there when the block ends.
 
+    Names that a spreadsheet would run as a formula have a ``'`` in front.
+
     Raises:
         OutputError: The folder cannot be written to or the disk is full.
     """
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        pl.DataFrame(schema=SCHEMA).write_csv(stream)
-        yield lambda image: rows_of(image).write_csv(stream, include_header=False)
+    with atomic_path(path) as temporary, _open_rows(temporary) as add:
+        yield lambda image: add(rows_of(image).with_columns(pl.col(pl.String).str.replace(FORMULA, "'$0")))
 
 
 @contextmanager
@@ -66,9 +69,16 @@ def open_parquet(path: Path) -> Iterator[Add]:
     # Parquet is written by columns, and images come one at a time: rows wait on the disk, not in memory.
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory(dir=temporary.parent) as folder:
         rows = Path(folder) / CSV_NAME
-        with open_csv(rows) as add:
-            yield add
+        with _open_rows(rows) as add:
+            yield lambda image: add(rows_of(image))
         pl.scan_csv(rows, schema=SCHEMA).sink_parquet(temporary)
+
+
+@contextmanager
+def _open_rows(path: Path) -> Iterator[Callable[[pl.DataFrame], None]]:
+    with path.open("wb") as stream:
+        pl.DataFrame(schema=SCHEMA).write_csv(stream)
+        yield lambda rows: rows.write_csv(stream, include_header=False)
 
 
 def rows_of(image: ImageResult) -> pl.DataFrame:
