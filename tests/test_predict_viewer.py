@@ -53,6 +53,21 @@ def test_results_that_are_there_already_are_viewed(images: Path, tmp_path: Path)
     assert (output / "viewer" / "index.html").is_file()
 
 
+def test_the_viewer_is_one_of_the_formats_that_can_be_named(images: Path, tmp_path: Path) -> None:
+    output, network = tmp_path / "out", write_network(tmp_path / "spots.onnx")
+    command = ["predict", "-i", images, "-o", output, "-w", network, "--no-crops"]
+    assert fb(*command, "--formats", "Viewer,geojson") == 0
+    assert (output / "viewer" / "index.html").is_file()
+    assert (output / "geojson" / "card.geojson").is_file()
+    assert fb("export", output, "-o", tmp_path / "later", "--formats", "viewer") == 0
+    assert [path.name for path in (tmp_path / "later").iterdir()] == ["viewer"]
+
+
+def test_a_misspelt_viewer_is_told_its_name(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fb("predict", "-i", images, "-o", tmp_path / "out", "--formats", "veiwer") == 2
+    assert "did you mean viewer?" in capsys.readouterr().err
+
+
 def test_an_image_that_is_gone_is_named_and_the_others_are_viewed(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

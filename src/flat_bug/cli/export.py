@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flat_bug.cli._support import print_json, print_table
-from flat_bug.cli.predict_options.formats import FormatChoice, format_names
+from flat_bug.cli.predict_options.formats import FormatChoice, known_formats
 from flat_bug.errors import ItemsFailedError, UsageError
 
 if TYPE_CHECKING:
@@ -40,18 +40,17 @@ def export(
     """
     others = others or FormatChoice()
     # Imported here, because what reads and writes takes longer to load than `fb export --help` should.
-    from flat_bug.instances.formats import FORMATS, FormatOptions  # noqa: PLC0415
+    from flat_bug.instances.formats import FormatOptions  # noqa: PLC0415
     from flat_bug.prediction_run.export import export_results  # noqa: PLC0415
     from flat_bug.prediction_run.former_results import find_results  # noqa: PLC0415
 
-    formats = format_names(others.formats)
-    if not (formats or others.viewer):
-        known = ", ".join(f"{kind.name} ({kind.used_with})" for kind in FORMATS.values())
-        raise UsageError("no format is named", where="--formats", mend=f"Known: {known}.")
+    chosen = others.chosen()
+    if not (chosen["formats"] or chosen["viewer"]):
+        raise UsageError("no format is named", where="--formats", mend=f"Known: {known_formats()}.")
     found = find_results(results, images)
     folder = output or (results if results.is_dir() else results.parent)
     options = FormatOptions(others.coco_rle, others.image_url)
-    exported = export_results(found, formats, folder, options, viewer=others.viewer)
+    exported = export_results(found, chosen["formats"], folder, options, viewer=chosen["viewer"])
     if json:
         print_json(_as_mapping(exported))
     else:

@@ -10,6 +10,9 @@ from cyclopts import Group, Parameter
 
 from flat_bug.errors import UsageError
 
+VIEWER = "viewer"
+"""Is named among the formats too, though it shows images one by one and is written apart from them."""
+
 
 @Parameter(name="*", group=Group("Other programs", sort_key=5))
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +21,7 @@ class FormatChoice:
 
     Attributes:
         formats: What other programs read: geojson (QuPath), cvat, labelstudio, yolo (ultralytics), fiftyone, parquet
-            (the measurements); several with commas.
+            (the measurements), viewer (as --viewer); several with commas.
         viewer: Write a folder in which all images are looked at in a browser: deep zoom, filters, a table.
         coco_rle: Write all outlines of the COCO file as run-length masks, not only those with holes.
         image_url: What stands before the names of images in Label Studio's tasks, if they are on a server.
@@ -31,16 +34,17 @@ class FormatChoice:
 
     def chosen(self) -> dict[str, Any]:
         """Return what is chosen, by the names of settings."""
+        names = format_names(self.formats)
         return {
-            "formats": format_names(self.formats),
-            "viewer": self.viewer,
+            "formats": tuple(name for name in names if name != VIEWER),
+            "viewer": self.viewer or VIEWER in names,
             "coco_rle": self.coco_rle,
             "image_url": self.image_url,
         }
 
 
 def format_names(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the formats that are named, one or several with commas in each word, each once.
+    """Return the formats that are named, the viewer among them, one or several with commas in each word, each once.
 
     Raises:
         UsageError: There is no such format.
@@ -48,18 +52,28 @@ def format_names(words: Sequence[str]) -> tuple[str, ...]:
     named = [name.strip() for word in words for name in word.split(",") if name.strip()]
     if not named:
         return ()
-    from flat_bug.instances.formats import FORMATS  # noqa: PLC0415 - loads shapely
-
+    known = _known()
     # People may think of the program: QuPath, label-studio.
-    programs = {_plain(kind.used_with): kind.name for kind in FORMATS.values()}
+    programs = {_plain(used_with): name for name, used_with in known.items()}
     names = [programs.get(_plain(name), _plain(name)) for name in named]
     for name in names:
-        if name not in FORMATS:
-            nearest = difflib.get_close_matches(name, FORMATS, n=1)
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]}? " if nearest else ""
-            listed = ", ".join(f"{kind.name} ({kind.used_with})" for kind in FORMATS.values())
-            raise UsageError(f"there is no format {name!r}", where="--formats", mend=f"{hint}Known: {listed}.")
+            mend = f"{hint}Known: {known_formats()}."
+            raise UsageError(f"there is no format {name!r}", where="--formats", mend=mend)
     return tuple(dict.fromkeys(names))
+
+
+def known_formats() -> str:
+    """Return the names of all formats and what each is used with, for messages."""
+    return ", ".join(f"{name} ({used_with})" for name, used_with in _known().items())
+
+
+def _known() -> dict[str, str]:
+    from flat_bug.instances.formats import FORMATS  # noqa: PLC0415 - loads shapely
+
+    return {kind.name: kind.used_with for kind in FORMATS.values()} | {VIEWER: "any browser"}
 
 
 def _plain(name: str) -> str:
