@@ -1,4 +1,4 @@
-"""The table of all animals as CSV and Parquet: each row says what it is about, whatever images and classes are called."""
+"""The table of all animals as CSV and Parquet: each row says what it is about, whatever images are called."""
 
 from dataclasses import replace
 from pathlib import Path
