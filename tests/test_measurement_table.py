@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 import pytest
-from tests.collections_of_images import RING, SQUARE, table_of
+import shapely
+from tests.collections_of_images import HEIGHT, RING, SQUARE, WIDTH, table_of
 
 from flat_bug.instances.formats import FORMATS, write_formats
 from flat_bug.instances.image_result import ImageResult
@@ -42,3 +43,15 @@ def test_tables_without_animals_have_all_columns(tmp_path: Path, names: tuple[st
     for frame in (pl.read_csv(tmp_path / CSV_NAME, schema=SCHEMA), pl.read_parquet(tmp_path / PARQUET_NAME)):
         assert frame.schema == SCHEMA
         assert len(frame) == 0
+
+
+def test_an_animal_that_the_image_cuts_off_is_marked(tmp_path: Path) -> None:
+    whole, nearly = SQUARE, shapely.box(1, 1, WIDTH - 1, HEIGHT - 1)
+    cut = [
+        shapely.box(0, 9, 5, 12),
+        shapely.box(9, 0, 12, 5),
+        shapely.box(50, 9, WIDTH, 12),
+        shapely.box(9, 40, 12, 49.9),
+    ]
+    write_formats([FORMATS["parquet"]], tmp_path, [ImageResult("a.png", "a", table_of(whole, nearly, *cut))])
+    assert pl.read_parquet(tmp_path / PARQUET_NAME)["at_border"].to_list() == [False, False, True, True, True, True]

@@ -26,8 +26,11 @@ ABOUT = {
     "class": pl.String,
     "score": pl.Float64,
     "level": pl.Float64,
+    "at_border": pl.Boolean,
 }
 """Which animal a row is about; ``animal`` is the number of its crop."""
+BORDER = 0.5
+"""Pixels of the border of an image within which an outline ends there, and the animal maybe does not."""
 SIZES = ("length", "width", "feret_max", "feret_min", "area", "perimeter")
 FORM = ("centroid_x", "centroid_y", "orientation_deg", "elongation", "solidity")
 COLOUR = ("red", "green", "blue", "lab_l", "lab_a", "lab_b")
@@ -95,9 +98,15 @@ def rows_of(image: ImageResult) -> pl.DataFrame:
         "class": names[table.classes].tolist(),
         "score": table.scores,
         "level": table.levels,
+        "at_border": _at_border(table),
     }
     frame = pl.DataFrame(about | _numbers(table), schema=SCHEMA)
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def _at_border(table: Instances) -> npt.NDArray[np.bool_]:
+    low, high = table.boxes[:, :2], np.array([table.width, table.height]) - table.boxes[:, 2:]
+    return np.asarray((np.minimum(low, high) < BORDER).any(axis=1), np.bool_)
 
 
 def _numbers(table: Instances) -> dict[str, npt.NDArray[np.float64]]:
