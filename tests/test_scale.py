@@ -101,6 +101,14 @@ class TestTable:
     def test_it_is_read_as_spreadsheets_write_it(self, tmp_path: Path, text: str) -> None:
         assert self.scales(tmp_path, text) == {"a.jpg": Scale(0.1)}
 
+    @pytest.mark.parametrize("name", ["two\nlines.jpg", "a\x0bb.jpg", "a\u2028b.jpg", 'a "b", c.jpg'])
+    def test_a_name_may_hold_what_separates_lines_and_fields(self, tmp_path: Path, name: str) -> None:
+        quoted = name.replace('"', '""')
+        assert self.scales(tmp_path, f'image,px_per_mm\n"{quoted}",10\nb.jpg,5\n') == {
+            name: Scale(0.1),
+            "b.jpg": Scale(0.2),
+        }
+
     @pytest.mark.parametrize(
         "text", ["image,px_per_mm,px_per_mm_sd\na,10,1", "image,mm_per_px,mm_per_px_sd\na,0.1,0.01"]
     )

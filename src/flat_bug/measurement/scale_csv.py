@@ -1,6 +1,7 @@
 """Scales of many images from a table that somebody wrote."""
 
 import csv
+import io
 from collections import Counter
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def read_scales(path: Path) -> dict[str, Scale]:
         raise UsageError(f"the table of scales cannot be read: {error}", where=path) from error
     heading = text.partition("\n")[0]
     delimiter = max(",;\t", key=heading.count)
-    rows = csv.DictReader(text.splitlines(), delimiter=delimiter, restkey="more", restval="")
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="more", restval="")
     columns = [name.strip() for name in rows.fieldnames or []]
     unit = _unit(columns, path)
     rows.fieldnames = columns
