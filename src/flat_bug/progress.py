@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -52,6 +52,7 @@ class Pace:
         size_left: Size of the others, as far as it is known; none where nothing is.
         size_worked: Size of those that were worked on now, and not found done.
         seconds: Time that this has taken.
+        within: How many parts are done of the things at hand, and of how many; none where that is not told.
     """
 
     done: int
@@ -61,6 +62,7 @@ class Pace:
     size_left: float | None
     size_worked: float
     seconds: float
+    within: tuple[int, int] | None = None
 
     @property
     def rate(self) -> float | None:
@@ -80,14 +82,15 @@ class Pace:
         return self.size_done / (self.size_done + self.size_left)
 
 
-def pacing(what: str, unit: str) -> AbstractContextManager[Callable[[Pace], None]]:
+def pacing(what: str, unit: str, part: str = "parts") -> AbstractContextManager[Callable[[Pace], None]]:
     """Return a context whose function is told how far the work is, and shows it with its rate and the time left.
 
     Args:
         what: What is done, as a short phrase: "Predicting".
         unit: Of sizes: "Mpx".
+        part: What one thing is done in: "tiles".
     """
-    return _pace_bar(what, unit) if sys.stderr.isatty() else _pace_lines(what, unit)
+    return _pace_bar(what, unit, part) if sys.stderr.isatty() else _pace_lines(what, unit, part)
 
 
 @contextmanager
@@ -97,7 +100,7 @@ def waiting(what: str) -> Iterator[None]:
     Args:
         what: What is waited for, as a short phrase: "Waiting for the scheduler".
     """
-    timer = threading.Timer(SECONDS_IN_SILENCE, lambda: print(f"{what} ...", file=sys.stderr, flush=True))  # noqa: T201
+    timer = threading.Timer(SECONDS_IN_SILENCE, lambda: _say(f"{what} ..."))
     timer.start()
     try:
         yield
@@ -140,14 +143,14 @@ def _lines(what: str) -> Iterator[Report]:
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES and done < count:
             left = (now - start) / done * (count - done)
-            print(f"{what}: {done} of {count}, about {left:.0f} s left", file=sys.stderr, flush=True)  # noqa: T201
+            _say(f"{what}: {done} of {count}, about {left:.0f} s left")
             last = now
 
     yield report
 
 
 @contextmanager
-def _pace_bar(what: str, unit: str) -> Iterator[Callable[[Pace], None]]:
+def _pace_bar(what: str, unit: str, part: str) -> Iterator[Callable[[Pace], None]]:
     from rich.console import Console  # noqa: PLC0415 - see _bar
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
@@ -157,28 +160,36 @@ def _pace_bar(what: str, unit: str) -> Iterator[Callable[[Pace], None]]:
 
         def report(pace: Pace) -> None:
             progress.update(
-                task, completed=pace.share, total=1.0, facts=f"{pace.done}/{pace.total}{_facts(pace, unit)}"
+                task, completed=pace.share, total=1.0, facts=f"{pace.done}/{pace.total}{_facts(pace, unit, part)}"
             )
 
         yield report
 
 
 @contextmanager
-def _pace_lines(what: str, unit: str) -> Iterator[Callable[[Pace], None]]:
+def _pace_lines(what: str, unit: str, part: str) -> Iterator[Callable[[Pace], None]]:
     last = time.monotonic()
 
     def report(pace: Pace) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES and pace.done < pace.total:
-            print(f"{what}: {pace.done} of {pace.total}{_facts(pace, unit)}", file=sys.stderr, flush=True)  # noqa: T201
+            _say(f"{what}: {pace.done} of {pace.total}{_facts(pace, unit, part)}")
             last = now
 
     yield report
 
 
-def _facts(pace: Pace, unit: str) -> str:
+def _say(line: str) -> None:
+    # Where nobody reads it any more, as in `fb … 2>&1 | head`, the work goes on.
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _facts(pace: Pace, unit: str, part: str) -> str:
     facts = [f"{pace.failed} failed"] if pace.failed else []
+    if pace.within is not None:
+        facts.append(f"{pace.within[0]} of {pace.within[1]} {part} at hand")
     if pace.rate is not None:
         facts.append(f"{pace.rate:.3g} {unit}/s")
     if pace.seconds_left is not None and pace.done < pace.total:

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -22,11 +22,13 @@ from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.one_image import Finished, Place, failed
 from flat_bug.prediction_run.remembered import Remembered
-from flat_bug.prediction_run.worker import HELD_BACK, STOP, Recipe, main
+from flat_bug.prediction_run.worker import HELD_BACK, STOP, Recipe, Tiles, main
 from flat_bug.processors import free_memory, processors_for_children, share_cpus, usable_processors
 
 log = logging.getLogger(__name__)
 
+OnTiles = Callable[[int, int, int], None]
+"""Is told the position of an image, how many of its tiles are done, and of how many."""
 TRIES = 2
 """An image that has cost so many processes their lives is not tried again."""
 SECONDS_TO_END = 10.0
@@ -49,7 +51,11 @@ class Crew:
     devices: Sequence[str]
 
     def predict(
-        self, images: Sequence[InputImage], place: Place | None, memory: Mapping[str, Remembered]
+        self,
+        images: Sequence[InputImage],
+        place: Place | None,
+        memory: Mapping[str, Remembered],
+        on_tiles: OnTiles = lambda *_: None,
     ) -> Iterator[tuple[int, Finished]]:
         """Yield the position of each image and what became of it, as they are finished.
 
@@ -60,6 +66,7 @@ class Crew:
             images: The images.
             place: Where results are written; nothing is written without it.
             memory: Name of each image → what is remembered of it.
+            on_tiles: Told now and then how many tiles of an image are done.
 
         Raises:
             FlatBugError: The predictor cannot be made, or the output cannot be written; what was finished is kept.
@@ -73,14 +80,17 @@ class Crew:
             while todo or any(worker.position is not None for worker in workers):
                 for worker in _who_speak(workers):
                     position = worker.position
+                    said: Finished | Tiles | None
                     try:
-                        finished = worker.listen()
+                        said = worker.listen()
                     except _DeathError as death:
                         workers.remove(worker)
                         workers += self._successor(worker, death, is_last=not workers, place=place)
-                        finished = None if position is None else _after(death, images[position], position, deaths, todo)
-                    if finished is not None and position is not None:
-                        yield position, finished
+                        said = None if position is None else _after(death, images[position], position, deaths, todo)
+                    if position is not None and isinstance(said, Tiles):
+                        on_tiles(position, said.done, said.count)
+                    elif position is not None and isinstance(said, Finished):
+                        yield position, said
                 # What is wrong with one of several devices is an error before anything is done.
                 has_begun = has_begun or all(worker.is_ready for worker in workers)
                 for worker in workers if has_begun else ():
@@ -191,8 +201,8 @@ class _Worker:
         with suppress(BrokenPipeError, ConnectionResetError):  # it has just died, which is heard next
             self.pipe.send((image, remembered))
 
-    def listen(self) -> Finished | None:
-        """Return what became of its image, or nothing when it says that it is ready.
+    def listen(self) -> Finished | Tiles | None:
+        """Return what became of its image or how far it is, or nothing when it says that it is ready.
 
         Raises:
             _DeathError: It has died.
@@ -206,6 +216,8 @@ class _Worker:
             raise _DeathError(_how_it_ended(self.process.exitcode or 0)) from error
         if isinstance(message, FlatBugError):
             raise message
+        if isinstance(message, Tiles):
+            return message
         self.is_ready, self.position = True, None
         return message if isinstance(message, Finished) else None
 

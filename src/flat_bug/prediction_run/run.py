@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from flat_bug.files import write_text
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run.claim import claimed, scratch_folder
 from flat_bug.prediction_run.compiled import read_results
-from flat_bug.prediction_run.crew import Crew
+from flat_bug.prediction_run.crew import Crew, OnTiles
 from flat_bug.prediction_run.inputs import SUMMARY_NAME, InputImage
 from flat_bug.prediction_run.keeper import Keeper
 from flat_bug.prediction_run.layout import Layout, OutputSettings
@@ -83,10 +84,13 @@ def predict_each(
         return [only]
     found: dict[int, Finished] = {}
     try:
-        with showing(images) as show, closing(_outcomes(images, predictor, place, memory or {})) as outcomes:
+        with (
+            showing(images) as progress,
+            closing(_outcomes(images, predictor, place, memory or {}, progress.looked)) as outcomes,
+        ):
             for position, finished in outcomes:
                 found[position] = _logged(finished)
-                show(position, finished)
+                progress.finished(position, finished)
                 if on_finished is not None:
                     on_finished(images[position], finished)
     except KeyboardInterrupt as stop:
@@ -101,14 +105,15 @@ def _outcomes(
     predictor: Predictor | Crew,
     place: Place | None,
     memory: Mapping[str, Remembered],
+    on_tiles: OnTiles,
 ) -> Generator[tuple[int, Finished]]:
     """Yield the position of each image and what became of it, in the order in which they are finished."""
     if isinstance(predictor, Crew):
-        yield from predictor.predict(images, place, memory)
+        yield from predictor.predict(images, place, memory, on_tiles)
         return
     work = work_of(predictor, place)
     for position, image in enumerate(images):
-        yield position, attempt(image, work, None, memory.get(image.name))
+        yield position, attempt(image, work, partial(on_tiles, position), memory.get(image.name))
 
 
 def compile_results(

@@ -7,6 +7,7 @@ that tidies up is enough.
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -18,6 +19,7 @@ from flat_bug.errors import FlatBugError
 from flat_bug.interruption import interrupt, stand_down
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
+from flat_bug.progress import Report
 
 ASKED_BY_OTHERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Signals that a terminal or a scheduler sends to all processes."""
@@ -51,8 +53,22 @@ class Recipe:
         return Predictor(self.model, self.settings, device, trust_weights=self.trust_weights)
 
 
-Message = None | Finished | FlatBugError
-"""What a worker says: that it is ready, what became of an image, or why it cannot go on."""
+@dataclass(frozen=True)
+class Tiles:
+    """How far an image is.
+
+    Attributes:
+        done: How many of its tiles are done.
+        count: Of how many.
+    """
+
+    done: int
+    count: int
+
+
+Message = None | Tiles | Finished | FlatBugError
+"""What a worker says: that it is ready, how far an image is, what became of it, or why it cannot go on."""
+SECONDS_BETWEEN_TILES = 0.5
 
 
 def main(pipe: Connection, recipe: Recipe, device: str, place: Place | None) -> None:
@@ -84,9 +100,23 @@ def _work_off(pipe: Connection, recipe: Recipe, device: str, place: Place | None
         pipe.send(None)
         while True:
             image, remembered = pipe.recv()
-            pipe.send(attempt(image, work, None, remembered))
+            pipe.send(attempt(image, work, _teller(pipe), remembered))
     except FlatBugError as error:
         pipe.send(error)
+
+
+def _teller(pipe: Connection) -> Report:
+    """Return what tells now and then how far an image is."""
+    told_at = time.monotonic()
+
+    def tell(done: int, count: int) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if now - told_at >= SECONDS_BETWEEN_TILES:
+            told_at = now
+            pipe.send(Tiles(done, count))
+
+    return tell
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
