@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +49,8 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     many = [disc(30 + 50 * (i % 60), 30 + 50 * (i // 60), 20) for i in range(3000)]
     crowd = viewed(images, "card_10.png", many, np.linspace(0.1, 0.99, 3000).tolist(), size=(3040, 2560))
-    hostile = viewed(images, HOSTILE, [disc(60, 60, 30)], [0.8], size=(120, 120))
+    classes: dict[str, Any] = {"classes": np.array([0, 1]), "class_names": (HOSTILE, "=1+1")}
+    hostile = viewed(images, HOSTILE, [disc(60, 60, 30), disc(15, 15, 10)], [0.8, 0.7], size=(120, 120), **classes)
     blank = viewed(images, "blank.png", [], [], size=(300, 2000))
     folder = tmp_path_factory.mktemp("out [Q=1] #%") / "viewer"
     return write_viewer(folder, [card, crowd, hostile, blank], title=HOSTILE, version="2")
@@ -126,7 +128,7 @@ def test_all_images_are_listed_searched_and_sorted(browser: Browser, viewer: Pat
     with opened(browser, viewer) as watched:
         page = watched.page
         names = page.locator(".cards .name")
-        assert page.locator(".sum").inner_text() == "3,004 animals in 4 images, 1 of them without any"
+        assert page.locator(".sum").inner_text() == "3,005 animals in 4 images, 1 of them without any"
         assert set(names.all_text_contents()) == {HOSTILE, "blank.png", "card_10.png", "night/card_2.png"}
         page.select_option(".order select", "most")
         assert names.all_text_contents()[:2] == ["card_10.png", "night/card_2.png"]
@@ -326,15 +328,23 @@ def test_the_filtered_table_is_saved_with_every_number(card: Page, tmp_path: Pat
     assert table.select("x1", "y1", "x2", "y2").row(1) == (1010, 210, 1190, 390)
 
 
-def test_a_hostile_name_is_only_text(browser: Browser, viewer: Path, tmp_path: Path) -> None:
+def test_hostile_names_of_images_and_classes_are_only_text(browser: Browser, viewer: Path, tmp_path: Path) -> None:
     with opened(browser, viewer) as watched:
         page = goto(watched, viewer, slug(watched.page, HOSTILE))
         assert page.locator(".image-name").text_content() == HOSTILE
+        assert page.locator(".classes label").all_text_contents() == [HOSTILE, "=1+1"]
+        page.select_option(".colour-by", "class")
         page.keyboard.press("n")
+        assert page.locator(".details dd").first.text_content() == HOSTILE
+        page.mouse.move(*on_screen(page, 60, 60))
+        page.wait_for_function("!document.querySelector('.tip').hidden")
+        assert HOSTILE in (page.locator(".tip").text_content() or "")
         with page.expect_download() as download:
             page.locator(".save-csv").click()
         download.value.save_as(tmp_path / "animals.csv")
-        assert pl.read_csv(tmp_path / "animals.csv")["image"].to_list() == [HOSTILE]
+        saved = pl.read_csv(tmp_path / "animals.csv")
+        assert saved["image"].to_list() == [HOSTILE] * 2
+        assert saved["class"].to_list() == [HOSTILE, "'=1+1"]
         assert page.evaluate("window.hacked") is None
         assert watched.errors == []
         assert watched.outside_requests == []
