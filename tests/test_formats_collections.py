@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_geojson_gives_every_outline_back(place: Path, table: Instances) -> None
         if table.mm_per_px is not None:
             assert properties["measurements"]["area_mm2"] == pytest.approx(table.areas[row] * table.mm_per_px**2)
     assert len({feature["id"] for feature in features}) == len(table)
+
+
+def test_geojson_of_many_animals_takes_much_less_memory_than_it_is_long(tmp_path: Path) -> None:
+    circle = shapely.Point(30, 25).buffer(20, quad_segs=128)
+    image = ImageResult("a.png", "a", table_of(*[circle] * 500))
+    tracemalloc.start()
+    write_geojson(tmp_path / "a.geojson", image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (tmp_path / "a.geojson").stat().st_size / 10
 
 
 def test_geojson_has_what_was_measured_and_leaves_out_what_is_not_known(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from flat_bug.files import printable, write_text
+from flat_bug.files import atomic_path, printable
 from flat_bug.instances.image_result import ImageResult
 from flat_bug.instances.overview import PALETTE
 from flat_bug.instances.table import Instances
@@ -19,26 +20,30 @@ IDENTIFIERS = uuid.UUID("0c7f4cf6-9d5a-5f0e-8a55-6f3b1c1f5d2e")
 
 
 def write_geojson(path: Path, image: ImageResult) -> None:
-    """Write the instances of one image as a GeoJSON feature collection, all of it or nothing.
+    """Write the instances of one image as a GeoJSON feature collection, all of it or nothing, one at a time.
 
     Coordinates are pixels of the image, y down, as QuPath has them, and not degrees.
 
     Raises:
         OutputError: The folder cannot be written to or the disk is full.
     """
-    features = ",\n".join(json.dumps(feature, ensure_ascii=False, allow_nan=False) for feature in _features(image))
-    write_text(path, printable(f'{{"type": "FeatureCollection", "features": [\n{features}\n]}}\n'))
+    separator = "\n"
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write('{"type": "FeatureCollection", "features": [')
+        for feature in _features(image):
+            stream.write(separator + printable(json.dumps(feature, ensure_ascii=False, allow_nan=False)))
+            separator = ",\n"
+        stream.write("\n]}\n")
 
 
-def _features(image: ImageResult) -> list[dict[str, Any]]:
+def _features(image: ImageResult) -> Iterator[dict[str, Any]]:
     table = image.table
-    geometries = shapely.to_geojson(shapely.orient_polygons(table.polygons))
     measurements = _measurements(table)
-    return [
-        {
+    for row, polygon in enumerate(shapely.orient_polygons(table.polygons)):
+        yield {
             "type": "Feature",
             "id": str(uuid.uuid5(IDENTIFIERS, printable(f"{table.provenance.image_sha256}/{image.file_name}/{row}"))),
-            "geometry": json.loads(geometry),
+            "geometry": json.loads(shapely.to_geojson(polygon)),
             "properties": {
                 # Detections are what QuPath keeps ten thousands of, colours by measurement and lists in a table.
                 "objectType": "detection",
@@ -49,8 +54,6 @@ def _features(image: ImageResult) -> list[dict[str, Any]]:
                 },
             },
         }
-        for row, geometry in enumerate(geometries)
-    ]
 
 
 def _measurements(table: Instances) -> dict[str, npt.NDArray[np.float64]]:
