@@ -254,6 +254,18 @@ class TestResume:
         assert len(after) == len(before)
         assert not after & before
 
+    @pytest.mark.parametrize(
+        "change", [{"classes": ("bee",)}, {"std": (1.01, 1.01, 1.01)}, {"largest_object": TILE // 2}]
+    )
+    def test_results_of_another_card_of_the_same_weights_are_replaced(
+        self, inputs: Words, output: Path, tmp_path: Path, change: dict[str, Any]
+    ) -> None:
+        weights, card = write_network(tmp_path / "own.onnx"), ModelCard(name="own", tile=TILE)
+        for values, status in (({}, "done"), ({"description": "better words"}, "skipped"), (change, "done")):
+            card_path(weights).write_text(card.model_copy(update=values).model_dump_json())
+            assert fb(*inputs, "-o", output, "-w", weights) == 0
+            assert {row["status"] for row in summary_in(output).values()} == {status}
+
     def test_an_image_that_changed_is_done_again(self, command: Words, images: Path, output: Path) -> None:
         fb(*command)
         Image.fromarray(spots(110, 64, [(20, 20)])).save(images / "a.png")

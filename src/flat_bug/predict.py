@@ -296,4 +296,5 @@ def _provenance(digest: str, card: ModelCard, settings: PredictSettings) -> Prov
         weights_name=card.name,
         settings=settings.model_dump(mode="json"),
         flat_bug_version=flat_bug.__version__,
+        card_digest=card.digest,
     )

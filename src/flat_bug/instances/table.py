@@ -30,6 +30,7 @@ class Provenance:
     weights_name: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     flat_bug_version: str = ""
+    card_digest: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,7 +127,8 @@ class ResultsWriter:
             return None
         settings = [self._predictor.settings.model_dump(mode="json"), self._settings.model_dump(mode="json")]
         asked = {name: str(value) for name, value in asdict(image).items() if name != "path"}
-        return json.dumps([self._predictor.card.sha256, *settings, asked], sort_keys=True)
+        card = self._predictor.card
+        return json.dumps([card.sha256, card.digest, *settings, asked], sort_keys=True)
 
     def _kept(self, image: InputImage, former: list[Path]) -> Metadata | None:
         """Return what a former run found in the same pixels with the same weights and settings."""
@@ -141,7 +142,9 @@ class ResultsWriter:
                 # Broken or foreign: replaced like any result of other settings.
                 continue
             provenance = found.instances.provenance
-            same = (provenance.image_sha256, provenance.weights_sha256, provenance.settings) == expected
+            made_of = (provenance.image_sha256, provenance.weights_sha256, provenance.settings)
+            # Results of before cards were compared say nothing of theirs.
+            same = made_of == expected and provenance.card_digest in ("", self._predictor.card.digest)
             if same and self._settings.identifier in (None, found.identifier):
                 return found
         return None

@@ -1,5 +1,6 @@
 """What a segmenter is: a batch of tiles in, box-local masks out; and the card that describes its weights."""
 
+import hashlib
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -16,6 +17,19 @@ Kind = Literal["yolo", "maskrcnn"]
 
 ASSUMED_SCORE_THRESHOLD = 0.2
 """That of weights whose card does not say another one, or that have no card."""
+DECISIVE = {
+    "kind",
+    "backbone",
+    "tile",
+    "stride",
+    "classes",
+    "mean",
+    "std",
+    "smallest_object",
+    "largest_object",
+    "max_detections",
+}
+"""Fields of a card without which the same weights find other instances."""
 
 
 class ModelCard(BaseModel):
@@ -73,6 +87,11 @@ class ModelCard(BaseModel):
         if self.tile % self.stride:
             raise ValueError(f"tiles of {self.tile} px are no multiple of the stride, {self.stride}")
         return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides which instances are found, beside the weights and the score threshold."""
+        return hashlib.sha256(self.model_dump_json(include=DECISIVE).encode()).hexdigest()
 
 
 def card_path(weights: Path) -> Path:
