@@ -47,6 +47,24 @@ def test_offsets_cover_evenly_with_enough_overlap(length: int, side: int, share:
     assert max(steps, default=0) - min(steps, default=0) <= 1
 
 
+@given(
+    length=st.integers(1, 20_000),
+    side=st.integers(8, 1024),
+    share=st.floats(0, 0.9),
+    shift=st.integers(0, 3000),
+    stride=st.integers(1, 64),
+)
+def test_tiles_start_at_multiples_of_the_stride_and_cover_as_well(
+    length: int, side: int, share: float, shift: int, stride: int
+) -> None:
+    overlap = int(side * share)
+    starts = offsets(length, side, overlap, shift, stride)
+    assert starts[0] == 0
+    assert 0 <= starts[-1] - max(0, length - side) < stride
+    assert all(0 < after - before <= side - overlap for before, after in pairwise(starts))
+    assert all(start % min(stride, side - overlap) == 0 for start in starts)
+
+
 @given(length=st.integers(1, 20_000), side=st.integers(8, 1024), share=st.floats(0, 0.9), shift=st.integers(0, 3000))
 def test_a_shifted_grid_covers_as_well(length: int, side: int, share: float, shift: int) -> None:
     overlap = int(side * share)
@@ -59,11 +77,13 @@ def test_a_shifted_grid_covers_as_well(length: int, side: int, share: float, shi
 
 def test_offsets_of_a_known_case() -> None:
     assert offsets(1000, 250, 0) == [0, 250, 500, 750]
-    assert offsets(1000, 250, 50) == [0, 188, 375, 562, 750]
+    assert offsets(1000, 250, 50) == [0, 187, 375, 562, 750]
     assert offsets(250, 250, 50) == [0]
     assert offsets(3, 250, 50) == [0]
     assert offsets(1000, 250, 0, shift=100) == [0, 150, 400, 650, 750]
     assert offsets(1000, 250, 0, shift=250) == offsets(1000, 250, 0)
+    assert offsets(1000, 256, 32, stride=32) == [0, 192, 384, 576, 768]
+    assert offsets(1000, 256, 32, shift=70, stride=32) == [0, 96, 288, 480, 672, 768]
 
 
 @pytest.mark.parametrize("overlap", [250, 300, -1])

@@ -261,7 +261,7 @@ def plan_grids(width: int, height: int, card: ModelCard, settings: PredictSettin
     if overlap >= card.tile:
         raise UsageError(f"tiles of {card.tile} px cannot overlap by {overlap} px", mend="Lower minimum_tile_overlap.")
     found = levels(width, height, min(card.tile, card.largest_object), single=settings.single_scale)
-    return tuple(tiles(level, card.tile, overlap, settings.grid_shift) for level in reversed(found))
+    return tuple(tiles(level, card.tile, overlap, settings.grid_shift, card.stride) for level in reversed(found))
 
 
 def _opened(image: ImageSource | LazyImage) -> tuple[LazyImage, str]:

@@ -1,6 +1,5 @@
 """Levels of the pyramid and the tiles that cover them."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +84,7 @@ def least_overlap(side: int, margin: int) -> int:
     return max(side // OVERLAP_SHARE, min(2 * margin, side // 8))
 
 
-def tiles(level: Level, side: int, overlap: int, shift: tuple[int, int] = (0, 0)) -> Grid:
+def tiles(level: Level, side: int, overlap: int, shift: tuple[int, int] = (0, 0), stride: int = 1) -> Grid:
     """Cover a level with tiles, row by row, evenly spread.
 
     Args:
@@ -93,18 +92,24 @@ def tiles(level: Level, side: int, overlap: int, shift: tuple[int, int] = (0, 0)
         side: Side of a tile.
         overlap: Least number of pixels that neighbours share; less than ``side``.
         shift: Move the grid left and up by so many level pixels; see ``offsets``.
+        stride: Tiles start at multiples of this.
     """
-    columns = offsets(level.width, side, overlap, shift[0])
-    rows = offsets(level.height, side, overlap, shift[1])
-    size = min(side, level.width), min(side, level.height)
-    return tuple(Tile(level, x, y, *size) for y in rows for x in columns)
+    columns = offsets(level.width, side, overlap, shift[0], stride)
+    rows = offsets(level.height, side, overlap, shift[1], stride)
+    return tuple(
+        Tile(level, x, y, min(side, level.width - x), min(side, level.height - y)) for y in rows for x in columns
+    )
 
 
-def offsets(length: int, side: int, overlap: int, shift: int = 0) -> list[int]:
-    """Return where tiles start along one axis: the first at 0, the last ending on the end, evenly between.
+def offsets(length: int, side: int, overlap: int, shift: int = 0, stride: int = 1) -> list[int]:
+    """Return where tiles start along one axis: the first at 0, the last so that it reaches the end, evenly between.
+
+    A network looks through cells of ``stride`` pixels, and answers a little differently when an animal lies elsewhere
+    in them. With starts at multiples of it all tiles, however they are spread, show an animal at the same place of its
+    cell. So the last may reach beyond the end by less than that.
 
     A shift moves the tiles between towards 0, with one more where that opens a gap at the end; a tile that would leave
-    the level stays on its border, so that no tile needs padding. What a shift does to animals is what tiling does.
+    the level stays on its border. What a shift does to animals is what tiling does.
 
     Raises:
         ValueError: The overlap is not less than the side.
@@ -113,9 +118,10 @@ def offsets(length: int, side: int, overlap: int, shift: int = 0) -> list[int]:
         raise ValueError(f"tiles of {side} px cannot overlap by {overlap} px")
     if length <= side:
         return [0]
-    last = length - side
-    steps = math.ceil(last / (side - overlap))
-    starts = np.linspace(0, last, steps + 1)
-    if shift:
-        starts = np.append(starts, last + last / steps) - shift % (last / steps)
-    return [int(start) for start in np.unique(starts.round().clip(0, last))]
+    stride = min(stride, side - overlap)
+    # In cells, and in whole numbers: what is exact here cannot open a gap.
+    last = -(-(length - side) // stride)
+    steps = -(-last // ((side - overlap) // stride))
+    moved = shift * steps % (last * stride)
+    starts = (np.arange(steps + 1 + (moved > 0)) * last * stride - moved) // (steps * stride)
+    return [int(start) * stride for start in np.unique(starts.clip(0, last))]
