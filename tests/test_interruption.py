@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import pyvips
 
+from flat_bug.cli.interrupts import tidied_up
 from flat_bug.interruption import SECONDS_LATER, interrupt, stand_down
 
 
@@ -48,3 +49,19 @@ def test_it_is_given_up_where_nothing_is_left_to_interrupt() -> None:
 
 def test_the_callback_of_libvips_has_this_name() -> None:
     assert callable(pyvips._log_handler_callback)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_ignored_stays_so(ignored: signal.Signals) -> None:
+    """A shell has its jobs in the background ignore Ctrl-C, which is meant for another one."""
+    other = signal.SIGTERM if ignored is signal.SIGINT else signal.SIGINT
+    before = signal.signal(ignored, signal.SIG_IGN)
+    try:
+        with tidied_up():
+            signal.raise_signal(ignored)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(other)
+            signal.raise_signal(ignored)
+        assert signal.getsignal(ignored) is signal.SIG_IGN
+    finally:
+        signal.signal(ignored, before)

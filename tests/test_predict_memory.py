@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from tests.spots import spots
 
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run import OutputSettings, find_images, predict_images, remembered
-from flat_bug.prediction_run.inputs import DONE_NAME
+from flat_bug.prediction_run.inputs import DONE_NAME, InputImage
+from flat_bug.prediction_run.one_image import Done, attempt
 from flat_bug.prediction_run.remembered import Memory, is_settled, look_of, read_memory, stamp_of, write_memory
 
 LIE = 77
@@ -169,6 +171,19 @@ def test_a_memory_comes_back_as_it_was(run: Run, output: Path) -> None:
     write_memory(output, memory)
     assert read_memory(output) == memory
     assert read_memory(output.with_name("absent")) == Memory()
+
+
+def test_what_nobody_thought_of_is_told_with_its_place(images: Path) -> None:
+    def broken(image: InputImage, *_: object) -> Done:
+        raise KeyError("left")
+
+    def hungry(image: InputImage, *_: object) -> Done:
+        raise MemoryError
+
+    image = find_images([images])[0]
+    reason = attempt(image, broken).row.reason
+    assert re.fullmatch(r"unexpected KeyError: 'left' \(test_predict_memory\.py:\d+\)", reason)
+    assert "not enough memory" in attempt(image, hungry).row.reason
 
 
 @given(st.lists(st.integers(0, 2**62), min_size=2, max_size=2), st.floats(0, 4e9))

@@ -47,6 +47,7 @@ def export(
     chosen = others.chosen()
     if not (chosen["formats"] or chosen["viewer"]):
         raise UsageError("no format is named", where="--formats", mend=f"Known: {known_formats()}.")
+    others.refuse_unused(chosen["formats"])
     found = find_results(results, images)
     folder = output or (results if results.is_dir() else results.parent)
     options = FormatOptions(others.coco_rle, others.image_url)

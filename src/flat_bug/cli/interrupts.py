@@ -17,8 +17,12 @@ SHOW_CURSOR = "\x1b[?25h"
 
 @contextmanager
 def tidied_up() -> Iterator[None]:
-    """Have the first signal raise ``KeyboardInterrupt`` in the block, and the second one end the process."""
-    before = {number: signal.signal(number, _first) for number in SIGNALS}
+    """Have the first signal raise ``KeyboardInterrupt`` in the block, and the second one end the process.
+
+    A signal that is ignored stays so: a shell has its jobs in the background ignore Ctrl-C.
+    """
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _first) for number in heard}
     try:
         yield
     finally:
@@ -29,7 +33,8 @@ def tidied_up() -> Iterator[None]:
 
 def _first(number: int, frame: FrameType | None) -> None:
     for each in SIGNALS:
-        signal.signal(each, _second)
+        if signal.getsignal(each) is _first:
+            signal.signal(each, _second)
     interrupt(KeyboardInterrupt, frame)
 
 

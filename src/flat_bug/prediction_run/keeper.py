@@ -23,6 +23,8 @@ from flat_bug.prediction_run.remembered import (
 )
 
 SECONDS_BETWEEN_WRITES = 60.0
+MOST_SHARE_OF_TIME = 0.02
+"""That writing takes: with very many images it is done less often."""
 
 
 @dataclass(eq=False)
@@ -44,6 +46,7 @@ class Keeper:
     _files_may_stay: bool = False
     _is_new: bool = False
     _written_at: float = field(default_factory=time.monotonic)
+    _took: float = 0.0
 
     @classmethod
     @contextmanager
@@ -77,7 +80,7 @@ class Keeper:
                 self.memory.images.pop(image.name, None)
             else:
                 self.memory.images[image.name] = finished.remembered
-        if time.monotonic() - self._written_at > SECONDS_BETWEEN_WRITES:
+        if time.monotonic() - self._written_at > max(SECONDS_BETWEEN_WRITES, self._took / MOST_SHARE_OF_TIME):
             self.write()
 
     def compiled(self, images: Sequence[tuple[InputImage, Path]]) -> dict[str, Path]:
@@ -104,9 +107,11 @@ class Keeper:
         Raises:
             OutputError: It cannot be written.
         """
+        began = time.monotonic()
         if self._is_new:
             write_memory(self.output, self.memory)
         self._is_new, self._written_at = False, time.monotonic()
+        self._took = self._written_at - began
 
     def _clear(self) -> None:
         if self._files_may_stay:

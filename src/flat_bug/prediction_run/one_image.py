@@ -2,6 +2,7 @@
 
 import logging
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,10 +95,12 @@ def attempt(
         raise
     except FlatBugError as error:
         return failed(image, error.what)
+    except MemoryError:
+        return failed(image, "there is not enough memory for it; fewer processes (--jobs) leave it more")
     except Exception as error:
         # An image that nobody thought of must not cost a night's other images.
         log.debug("%s", name, exc_info=True)
-        return failed(image, f"unexpected {type(error).__name__}: {error}")
+        return failed(image, f"unexpected {type(error).__name__}: {error} ({_place_of(error)})")
     seconds, written = time.perf_counter() - start, done.written
     size = (written.width, written.height, written.width * written.height / 1e6)
     row = ImageRow(name, written.status, written.instances, *size, seconds)
@@ -153,6 +156,12 @@ def _stamp_or_none(path: Path) -> Stamp | None:
         return stamp_of(path)
     except OSError:
         return None
+
+
+def _place_of(error: Exception) -> str:
+    """Return where an error was raised, which tells who is to mend it what to look at."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
 
 
 def failed(image: InputImage, reason: str) -> Finished:

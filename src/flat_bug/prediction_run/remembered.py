@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -81,7 +81,9 @@ def write_memory(output: Path, memory: Memory) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    write_json(output / DONE_NAME, asdict(memory), indent=None)
+    # Not with asdict, which copies each number of each of many images.
+    values = vars(memory) | {"images": {name: vars(each) for name, each in memory.images.items()}}
+    write_json(output / DONE_NAME, values, indent=None)
 
 
 def stamp_of(path: Path) -> Stamp:

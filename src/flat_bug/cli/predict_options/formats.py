@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,21 @@ class FormatChoice:
             "coco_rle": self.coco_rle,
             "image_url": self.image_url,
         }
+
+    def refuse_unused(self, written: Collection[str]) -> None:
+        """Refuse what is chosen about a format that is not written.
+
+        Args:
+            written: Names of the formats that are.
+
+        Raises:
+            UsageError: Something is.
+        """
+        about = {"--coco-rle": (self.coco_rle, "coco"), "--image-url": (self.image_url is not None, "labelstudio")}
+        for option, (is_given, name) in about.items():
+            if is_given and name not in written:
+                mend = f"Write it too (--formats {name}), or leave {option} out."
+                raise UsageError(f"{option} is about {name}, which is not written", mend=mend)
 
 
 def format_names(words: Sequence[str]) -> tuple[str, ...]:

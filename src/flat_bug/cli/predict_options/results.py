@@ -65,7 +65,13 @@ class ResultOptions:
 
         if self.only_overviews and self.no_overviews:
             raise UsageError("--only-overviews and --no-overviews leave nothing to write", mend="Give one of them.")
-        others = (formats or FormatChoice()).chosen()
+        formats, cutting = formats or FormatChoice(), (crops or CropChoice()).chosen()
+        others = formats.chosen()
+        if self.no_save and (others["formats"] or others["viewer"]):
+            raise UsageError("-S writes nothing, and --formats or --viewer asks for files", mend="Give one of them.")
+        if cutting and (self.no_crops or self.only_overviews):
+            option = "--" + next(iter(cutting)).replace("_", "-")
+            raise UsageError(f"{option} is about crops, and another option leaves them out", mend="Give one of them.")
         if "coco" in others["formats"] and (self.no_compiled_coco or self.only_overviews):
             raise UsageError("--formats asks for coco, and another option leaves it out", mend="Give one of them.")
         measure = not (self.only_overviews or (sizes is not None and sizes.no_measurements))
@@ -74,7 +80,7 @@ class ResultOptions:
                 raise UsageError(f"--formats asks for {name}, and another option leaves it out", mend="Give one.")
         chosen = {
             **others,
-            **(crops or CropChoice()).chosen(),
+            **cutting,
             "crops": not (self.no_crops or self.only_overviews),
             "overviews": not self.no_overviews,
             "metadata": not (self.no_metadata or self.only_overviews),
@@ -84,4 +90,6 @@ class ResultOptions:
             "fast": self.fast,
             "identifier": self.id,
         }
-        return OutputSettings.from_mapping(chosen, where="command line")
+        settings = OutputSettings.from_mapping(chosen, where="command line")
+        formats.refuse_unused(settings.all_formats)
+        return settings
