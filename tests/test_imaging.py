@@ -233,6 +233,18 @@ def test_scaling_averages_and_keeps_places() -> None:
         assert centre == pytest.approx((0.5, 0.5), abs=0.002)
 
 
+@pytest.mark.parametrize("factor", [1.5, 2, 3.1, 4])
+def test_enlarging_keeps_places(factor: float) -> None:
+    picture = np.zeros((60, 90, 3), np.uint8)
+    picture[20:40, 30:60] = 255
+    size = round(90 * factor), round(60 * factor)
+    large = open_image(picture).read(0, 0, *size, size)[..., 0] / 255.0
+    xs, ys = (np.arange(side) + 0.5 for side in size)
+    assert large.sum() == pytest.approx(600 * factor**2, rel=0.005)
+    assert large.sum(0) @ xs / large.sum() / size[0] * 90 == pytest.approx(45, abs=0.02)
+    assert large.sum(1) @ ys / large.sum() / size[1] * 60 == pytest.approx(30, abs=0.02)
+
+
 def test_coarse_levels_of_large_images_are_exact() -> None:
     """They are made from a reduced copy in memory: nothing may shift by that, whatever is left over at the edges."""
     width, height = 5003, 4001

@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 
 from flat_bug.looking import Seen
-from flat_bug.pyramid.attention import CONTEXT
+from flat_bug.pyramid.attention import CONTEXT, box_overlap
 from flat_bug.pyramid.fragments import Animals, Floats, Polygons, Rows, concatenate
 from flat_bug.pyramid.packing import Sheet, pack
 from flat_bug.pyramid.tiling import Level, Tile, scaled_size
@@ -16,7 +16,7 @@ WANTED = 192.0
 LEAST_GAIN, MOST = 2.0, 4.0
 """Less than twice as large is not worth a look; more than four times native shows nothing more."""
 SAME = 0.5
-"""A magnified outline is that of the animal if they overlap this much (IoU)."""
+"""A magnified outline is that of the animal if their boxes overlap this much (IoU): outlines of a thin leg need not."""
 
 Look = Callable[[tuple[Sheet, ...]], Iterator[Seen]]
 
@@ -32,9 +32,9 @@ def refined(animals: Animals, size: tuple[int, int], side: int, look: Look) -> A
         side: Side of a tile.
         look: Has the network look at sheets.
     """
-    scales = magnifications(animals)
+    scales = magnifications(animals, side)
     rows = np.flatnonzero(scales >= LEAST_GAIN * animals.levels)
-    sheets = pack(_windows(animals.polygons[rows], scales[rows], size), side)
+    sheets = pack(_windows(animals.polygons[rows], scales[rows], size, _context(side)), side)
     if not sheets:
         return animals
     seen = concatenate([latest.fragments for latest in look(sheets)])
@@ -45,22 +45,28 @@ def refined(animals: Animals, size: tuple[int, int], side: int, look: Look) -> A
     return Animals(polygons, animals.scores, animals.classes, levels, animals.whole, animals.pieces)
 
 
-def magnifications(animals: Animals) -> Floats:
+def magnifications(animals: Animals, side: int) -> Floats:
     """Return the scale at which each animal is about as large as wanted: a power of two."""
     bounds = shapely.bounds(animals.polygons).reshape(-1, 4)
     longer = np.maximum((bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0), 1)
-    return np.asarray(2 ** np.minimum(np.floor(np.log2(WANTED / longer) + 0.5), np.log2(MOST)))
+    # The nearest power of two may be larger by a half, and the animal must fit on a tile.
+    wanted = min(WANTED, (side - 2 * _context(side)) / np.sqrt(2))
+    return np.asarray(2 ** np.minimum(np.rint(np.log2(wanted / longer)), np.log2(MOST)))
 
 
-def _windows(polygons: Polygons, scales: Floats, size: tuple[int, int]) -> list[Tile]:
+def _context(side: int) -> int:
+    return min(CONTEXT, side // 8)
+
+
+def _windows(polygons: Polygons, scales: Floats, size: tuple[int, int], context: int) -> list[Tile]:
     """Return a window around each outline on the level of its scale, with some context."""
     tiles = []
     for bounds, scale in zip(shapely.bounds(polygons).reshape(-1, 4), scales, strict=True):
         width, height = scaled_size(*size, scale)
         level = Level(float(scale), width, height, (size[0] / width, size[1] / height))
         factors = np.tile(1 / np.array(level.native_per_level), 2)
-        low = np.maximum(np.floor(bounds[:2] * factors[:2]).astype(int) - CONTEXT, 0)
-        high = np.minimum(np.ceil(bounds[2:] * factors[2:]).astype(int) + CONTEXT, (width, height))
+        low = np.maximum(np.floor(bounds[:2] * factors[:2]).astype(int) - context, 0)
+        high = np.minimum(np.ceil(bounds[2:] * factors[2:]).astype(int) + context, (width, height))
         tiles.append(Tile(level, int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])))
     return tiles
 
@@ -70,8 +76,7 @@ def _best_matches(ones: Polygons, one_levels: Floats, others: Polygons, other_le
     one, other = shapely.STRtree(others).query(ones, predicate="intersects")
     fits = one_levels[one] == other_levels[other]
     one, other = one[fits], other[fits]
-    shared = shapely.area(shapely.intersection(ones[one], others[other]))
-    overlap = shared / (shapely.area(ones[one]) + shapely.area(others[other]) - shared)
+    overlap = box_overlap(shapely.bounds(ones[one]), shapely.bounds(others[other]))
     order = np.lexsort((-overlap, other))
     order = order[overlap[order] >= SAME]
     _, first = np.unique(other[order], return_index=True)

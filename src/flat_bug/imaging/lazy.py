@@ -142,6 +142,8 @@ class LazyImage:
     def _scaled(self, size: tuple[int, int]) -> pyvips.Image:
         if size == (self.width, self.height):
             return self._image
+        if size[0] >= self.width and size[1] >= self.height:
+            return _enlarged(self._image, size)
         # Reducing by whole numbers first and by the rest, at least two, afterwards is what libvips does by itself; so
         # nothing changes when the first step is kept, except that an image is not read again for each coarse level.
         factor = self._factor
@@ -152,3 +154,16 @@ class LazyImage:
         scaled = image.resize(size[0] * factor / self.width, vscale=size[1] * factor / self.height)
         # Rounding may differ by a pixel: the last row or column is dropped or repeated then.
         return scaled.embed(0, 0, *size, extend="copy")
+
+
+def _enlarged(image: pyvips.Image, size: tuple[int, int]) -> pyvips.Image:
+    """Return an image enlarged to a size; ``resize`` of libvips would move it by half a pixel of the result."""
+    x, y = size[0] / image.width, size[1] / image.height
+    return image.affine(
+        [x, 0, 0, y],
+        odx=(x - 1) / 2,
+        ody=(y - 1) / 2,
+        oarea=[0, 0, *size],
+        interpolate=pyvips.Interpolate.new("bicubic"),
+        extend="copy",
+    )

@@ -107,11 +107,12 @@ def unsettled(seen: Sightings, threshold: float) -> Floats:
     sure = (seen.scores >= threshold) & ~(latest & small)
     boxes, known = seen.boxes[latest & small], seen.boxes[sure]
     first, second = shapely.STRtree(shapely.box(*known.T)).query(shapely.box(*boxes.T))
-    same = _overlap(boxes[first], known[second]) >= KNOWN
+    same = box_overlap(boxes[first], known[second]) >= KNOWN
     return np.asarray(np.delete(boxes, first[same], axis=0))
 
 
-def _overlap(ones: Floats, others: Floats) -> Floats:
+def box_overlap(ones: Floats, others: Floats) -> Floats:
+    """Return the intersection over union of pairs of boxes ``(n, 4)``."""
     low, high = np.maximum(ones[:, :2], others[:, :2]), np.minimum(ones[:, 2:], others[:, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=1)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (ones, others)]
