@@ -13,8 +13,12 @@ from PIL import Image
 from tests.spots import fb, spots
 
 from flat_bug.errors import RunError
+from flat_bug.experiments.predict_plan import plan_prediction
+from flat_bug.experiments.run_folder import LOCK_NAME as LOCK_OF_TASK
+from flat_bug.experiments.run_folder import RunFolder
 from flat_bug.files import atomic_path, remove_leftovers
-from flat_bug.locks import hold_for_now
+from flat_bug.locks import hold, hold_for_now
+from flat_bug.prediction_run import OutputSettings, Recipe, find_images
 from flat_bug.prediction_run.claim import claimed
 from flat_bug.prediction_run.inputs import LOCK_NAME
 from flat_bug.prediction_run.layout import Layout
@@ -78,6 +82,21 @@ def test_a_second_command_is_refused_while_the_first_one_works(
     assert (output / "file.json").read_text() == "whole"
     assert fb(*command) == 0
     assert not (output / LOCK_NAME).exists()
+
+
+def test_a_task_on_a_cluster_that_predicts_into_the_folder_is_waited_for(
+    command: list[str | Path], tmp_path: Path, spots_network: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    plan = plan_prediction(find_images([tmp_path / "images"]), Recipe(spots_network), output, OutputSettings())
+    with RunFolder.create(output / "run", plan) as run:
+        pass
+    (task,) = plan.tasks
+    run.write_spec(task)
+    with hold(run.task_folder(task) / LOCK_OF_TASK, "the task"):
+        assert fb(*command) == 2
+        assert f"a task of the run for this folder is running: {task.id}" in capsys.readouterr().err
+    assert fb(*command) == 0
 
 
 def test_the_lock_of_a_command_that_was_killed_is_nobodys(command: list[str | Path], tmp_path: Path) -> None:

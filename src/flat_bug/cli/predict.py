@@ -62,7 +62,7 @@ def predict(
         _note_missing_card(model.model_weights, settings)
         command = [Path(sys.argv[0]).name, *sys.argv[1:]]
         return run.submit(images, recipe, output, wanted, devices, command=command, json=results.json)
-    run.check_is_here()
+    run.check_is_here(output)
     try:
         with tidied_up():
             predictor = predictor_of(recipe, devices_of_jobs(devices, run.jobs)[: len(images)])

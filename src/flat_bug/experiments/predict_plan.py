@@ -17,7 +17,8 @@ from flat_bug.experiments.plan import Plan, Resources, Task
 from flat_bug.experiments.predict_shard import write_images
 from flat_bug.experiments.predict_task import CALL, PredictImages
 from flat_bug.experiments.record import current_versions
-from flat_bug.experiments.run_folder import INNER_NAME, PLAN_NAME, RunFolder
+from flat_bug.experiments.run_folder import INNER_NAME, LOCK_NAME, PLAN_NAME, RunFolder
+from flat_bug.locks import is_held
 from flat_bug.prediction_run import InputImage, OutputSettings, Recipe
 from flat_bug.prediction_run.compiled import clear_compiled
 from flat_bug.prediction_run.pace import megapixels_of
@@ -53,6 +54,26 @@ def check_no_run(output: Path) -> None:
             where=run,
             mend=f"Go on with it: fb resume {go_on}. For other images or settings remove it first: rm -r {gone}; "
             "results are kept, and what is done is skipped.",
+        )
+
+
+def check_no_task_runs(output: Path) -> None:
+    """Check that no task of a run is predicting into an output folder.
+
+    Raises:
+        RunError: One is.
+    """
+    path = run_folder_of(output)
+    if not (path / PLAN_NAME).is_file():
+        return
+    run = RunFolder.open(path)
+    busy = next((task.id for task in run.plan.tasks if is_held(run.task_folder(task) / LOCK_NAME)), None)
+    if busy is not None:
+        where = shlex.quote(str(output))
+        raise RunError(
+            f"a task of the run for this folder is running: {busy}",
+            where=path,
+            mend=f"Wait until it has ended (fb status {where}), or cancel the run: fb cancel {where}",
         )
 
 

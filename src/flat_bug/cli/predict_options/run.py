@@ -39,15 +39,20 @@ class RunOptions:
         if isinstance(self.jobs, int) and self.jobs < 1:
             raise UsageError(f"there cannot be {self.jobs} processes", where="--jobs", mend="Give 1 or more, or auto.")
 
-    def check_is_here(self) -> None:
-        """Check that no option is for SLURM.
+    def check_is_here(self, output: Path | None) -> None:
+        """Check that no option is for SLURM, and that no job there predicts into the same folder.
 
         Raises:
-            UsageError: One is.
+            UsageError: An option is.
+            RunError: A job does.
         """
         for name, value in {"--shards": self.shards, "--dry-run": self.dry_run or None}.items():
             if value is not None:
                 raise UsageError("this is for predictions on SLURM", where=name, mend="Add --slurm, or leave it out.")
+        if output is not None:
+            from flat_bug.experiments.predict_plan import check_no_task_runs  # noqa: PLC0415  # loads libvips
+
+            check_no_task_runs(output)
 
     def submit(
         self,
