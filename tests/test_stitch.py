@@ -171,6 +171,29 @@ def test_the_finest_level_that_shows_the_animal_whole_draws_it() -> None:
     assert found.polygons[0].equals(exact)
 
 
+# Two tiles of one level, 256 px wide, of which the second sees 64 px of the first.
+LEFT_TILE, RIGHT_TILE = Tile(NATIVE, 0, 200, 256, 256), Tile(NATIVE, 192, 200, 256, 256)
+
+
+def test_the_tile_that_shows_an_animal_farther_from_its_edges_is_believed() -> None:
+    shape = animal(222, 320, 20, 12, 0)  # 24 px from the edge of the first tile, 20 px from that of the second
+    drawn_near_edge = animal(222, 320, 19, 12, 0)
+    seen = [see(shape, LEFT_TILE, 0, 0.5), see(drawn_near_edge, RIGHT_TILE, 1, 0.9)]
+    assert not concatenate(seen).cut.any()
+    for both in (seen, seen[::-1]):
+        found = join_all(concatenate(both), 1)
+        assert found.scores.tolist() == [0.5]
+        assert found.polygons[0].equals(shape)
+
+
+def test_half_an_animal_gives_way_to_the_tile_that_sees_all_of_its_place_however_unsure_that_one_is() -> None:
+    shape = animal(199, 320, 30, 14, 0)
+    seen = concatenate([see(shape, LEFT_TILE, 0, 0.15), see(shape, RIGHT_TILE, 1, 0.9)])
+    assert seen.cut.any(axis=1).tolist() == [False, True]
+    assert len(join_all(seen, 1)) == 0
+    assert len(join_all(see(shape, RIGHT_TILE, 1, 0.9), 1)) == 1
+
+
 def test_a_cut_animal_gives_way_to_the_whole_one_from_a_coarser_level() -> None:
     long = animal(600, 300, 300, 60, 0)  # beyond the right edge of the fine tile, and no neighbour sees the rest
     fragments = concatenate([see(long, FINE_TILE, 0, 0.95), see(long, COARSE_TILE, 1, 0.5)])

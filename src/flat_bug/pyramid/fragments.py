@@ -38,6 +38,9 @@ class Fragments:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __getitem__(self, rows: Rows | Flags) -> "Fragments":
+        return Fragments(*(getattr(self, column.name)[rows] for column in fields(Fragments)))
+
 
 def concatenate(parts: Sequence[Fragments]) -> Fragments:
     """Return the rows of all parts, of which there is at least one."""

@@ -12,6 +12,7 @@ import shapely
 
 from flat_bug.pyramid.fragments import Animals, Flags, Floats, Fragments, Polygons, Rows
 from flat_bug.pyramid.joining import join, ties
+from flat_bug.pyramid.views import best_views
 from flat_bug.suppression import keep_best
 
 SAME = 0.5
@@ -52,7 +53,7 @@ def stitch(
     Returns:
         Animals, best first. The score combines the evidence of all levels; the outline is the best single one.
     """
-    animals = join(fragments, margin)
+    animals = join(fragments[best_views(fragments)], margin)
     rank = animals.scores * animals.levels**FINENESS
     rank *= np.where(animals.whole, 1.0, CUT) * np.where(animals.pieces > 1, JOINED, 1.0)
     animals = animals[np.lexsort((*ties(animals.polygons), -rank))]
