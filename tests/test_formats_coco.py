@@ -64,6 +64,40 @@ def test_libraries_load_run_lengths_of_all_outlines(tmp_path: Path, library: Any
     assert [coco.annToMask(coco.anns[number]).sum() for number in (1, 2, 3)] == [400 - 50, 25 + 15, WIDTH * HEIGHT]
 
 
+SPIRAL = shapely.LineString([(60 + 3 * t * np.cos(t), 60 + 3 * t * np.sin(t)) for t in np.linspace(2, 18, 200)])
+TURNS = np.arange(14) * np.pi / 7
+STAR = shapely.Polygon(
+    90.3 + (80 - 50 * (np.arange(14) % 2))[:, None] * np.stack([np.cos(TURNS), np.sin(TURNS)], axis=1)
+)
+ODD = {
+    "bent": SPIRAL.buffer(6),
+    "star": STAR,
+    "hole that touches the rim": shapely.Polygon(
+        [(20.3, 20.7), (120, 20.7), (120, 90), (20.3, 90)], [[(20.3, 50), (60, 30), (60, 70)]]
+    ),
+    "parts and holes": shapely.MultiPolygon(
+        [shapely.Point(70.2, 80.9).buffer(45).difference(shapely.Point(70, 80).buffer(30)), shapely.box(60, 70, 80, 90)]
+    ),
+    "cut by the border": shapely.Point(5, 100).buffer(60).intersection(shapely.box(0, 0, 200, 200)),
+}
+
+
+@pytest.mark.parametrize("shape", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("run_lengths", [False, True])
+def test_pycocotools_reads_back_the_mask_that_was_written_where_it_was(
+    tmp_path: Path, shape: shapely.Geometry, run_lengths: bool
+) -> None:
+    table = Instances.from_polygons(np.array([shape], object), np.array([0.5]), width=200, height=200)
+    write_coco(tmp_path / "coco.json", [("a.png", table)], run_lengths=run_lengths)
+    coco = COCO(tmp_path / "coco.json")
+    (annotation,) = coco.anns.values()
+    mask = coco.annToMask(annotation).astype(bool)
+    covered = coverage(shape, 0, 0, 200, 200) >= 0.5
+    assert (mask & covered).sum() / (mask | covered).sum() > 0.98
+    assert annotation["area"] == pytest.approx(shape.area)
+    assert mask.sum() == pytest.approx(shape.area, rel=0.01)
+
+
 def test_it_says_what_the_table_says(coco_file: Path) -> None:
     values = json.loads(coco_file.read_text(encoding="utf-8"))
     assert values["images"][0] == {
