@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flat_bug.errors import WeightsError
+from flat_bug.segmenters.damage import refused_as
 
 OURS = "flat_bug"
 PATHS = ("PosixPath", "WindowsPath", "Path", "PurePosixPath", "PureWindowsPath")
@@ -29,21 +30,16 @@ def read_checkpoint(weights: Path) -> tuple[Any, dict[str, Any]]:
     import torch  # noqa: PLC0415  # takes seconds, and is an extra
     import ultralytics  # noqa: F401, PLC0415  # a checkpoint names its classes
 
-    try:
-        # Anything can lie in a pickle; that is what the caller answers for.
-        held = torch.load(weights, map_location="cpu", weights_only=False, pickle_module=_Tolerant)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise WeightsError(
-            f"the checkpoint needs what is not installed here: {error}",
-            where=weights,
-            mend="Install the ultralytics that it was trained with, or export it to ONNX where it was trained.",
-        ) from error
-    except Exception as error:  # a pickle can raise anything
-        raise WeightsError(
-            f"this is not an ultralytics checkpoint: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
-            where=weights,
-            mend="Copy it again from its source.",
-        ) from error
+    with refused_as("this is not an ultralytics checkpoint", weights, "Copy it again from its source."):
+        try:
+            # Anything can lie in a pickle; that is what the caller answers for.
+            held = torch.load(weights, map_location="cpu", weights_only=False, pickle_module=_Tolerant)
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise WeightsError(
+                f"the checkpoint needs what is not installed here: {error}",
+                where=weights,
+                mend="Install the ultralytics that it was trained with, or export it to ONNX where it was trained.",
+            ) from error
     network = (held.get("ema") or held.get("model")) if isinstance(held, dict) else None
     if not isinstance(network, torch.nn.Module) or not hasattr(network, "model"):
         raise WeightsError(

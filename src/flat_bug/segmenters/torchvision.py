@@ -13,11 +13,13 @@ import numpy.typing as npt
 from flat_bug.config import Dtype
 from flat_bug.errors import MissingPartError, WeightsError
 from flat_bug.segmenters.base import ModelCard, TileInstances
+from flat_bug.segmenters.damage import refused_as
 from flat_bug.segmenters.devices import log, place_of
 
 BACKBONE = "resnet50"
 """That of torchvision's ready-made Mask R-CNN."""
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+HOW_TO_WRITE = "Write it with torch.save(model.state_dict(), path)."
 SHARE_LIMIT = 1e-6
 """Shares nearer than this to 0 or 1 have logits beyond what float32 can tell."""
 HALF_A_PIXEL = 0.5
@@ -67,6 +69,8 @@ class MaskRCNNSegmenter:
             # What `model(batch)` does, but for the last step: it would blow each mask up to the size of the tile.
             images, _ = model.transform(list(batch))
             features = model.backbone(images.tensors)
+            if isinstance(features, torch.Tensor):
+                features = {"0": features}  # of a backbone without a feature pyramid
             proposals, _ = model.rpn(images, features)
             found, _ = model.roi_heads(features, proposals, images.image_sizes)
         return [_instances(one, self.card.tile) for one in found]
@@ -97,29 +101,16 @@ def load_mask_rcnn(weights: Path, card: ModelCard, device: str, dtype: Dtype = "
         ) from error
     if dtype not in ("auto", "float32"):
         log.warning("a Mask R-CNN computes in float32, not in %s", dtype)
-    try:
+    with refused_as("this is not the state of a network", weights, HOW_TO_WRITE):
         state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises anything
-        raise WeightsError(
-            f"this is not the state of a network: {' '.join(str(error).split())[:200]}",
-            where=weights,
-            mend="Write it with torch.save(model.state_dict(), path).",
-        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(
-            "this is not the state of a network, a tensor for each name",
-            where=weights,
-            mend="Write it with torch.save(model.state_dict(), path).",
+            "this is not the state of a network, a tensor for each name", where=weights, mend=HOW_TO_WRITE
         )
     model = build_mask_rcnn(card, frozen=not any(name.endswith("num_batches_tracked") for name in state))
-    try:
+    what = "these are not the numbers of the network that the card names"
+    with refused_as(what, weights, "Check backbone and classes in the card."):
         model.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"these are not the numbers of the network that the card names: {' '.join(str(error).split())[:300]}",
-            where=weights,
-            mend="Check backbone and classes in the card.",
-        ) from error
     return MaskRCNNSegmenter(model, card, device)
 
 

@@ -69,8 +69,19 @@ def load_checkpoint(
     return YoloSegmenter(card, run)
 
 
+def suppresses_duplicates(head: Any) -> bool:
+    """Return whether a network is to suppress duplicates itself, as YOLO26 can.
+
+    It does unless its checkpoint says otherwise, which is what ultralytics made of it up to 8.4.90, and so what
+    flat-bug 1.2 does; newer ones leave the choice to an option, and write it into the checkpoints that they make.
+    """
+    return getattr(head, "one2one_cv2", None) is not None and bool(getattr(head, "_end2end", True))
+
+
 def _for_inference(model: Any, max_detections: int, precision: Any) -> Any:
     """Return a network that puts out predictions and prototypes, its layers fused, in a precision."""
+    if suppresses_duplicates(model.model[-1]):
+        model.model[-1].end2end = True  # before the branch that is not used is removed
     network = model.fuse(verbose=False).eval().to(precision)
     head = network.model[-1]
     # Networks that suppress duplicates themselves stop at 300, too few for a sticky card.

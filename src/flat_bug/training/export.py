@@ -19,6 +19,7 @@ from flat_bug.errors import WeightsError
 from flat_bug.files import atomic_path, sha256_of, write_text
 from flat_bug.segmenters.base import ModelCard, card_path
 from flat_bug.segmenters.load import read_card
+from flat_bug.segmenters.ultralytics import suppresses_duplicates
 from flat_bug.training.record import exported_weights, read_record
 from flat_bug.training.settings import TrainSettings
 
@@ -54,7 +55,7 @@ def export_checkpoint(checkpoint: Path, output: Path, card: ModelCard) -> Path:
         WeightsError: The checkpoint cannot be read, or does not segment.
         OutputError: The output cannot be written.
     """
-    network, names = _to_onnx(checkpoint, card.tile)
+    network, names = _to_onnx(checkpoint, card)
     _describe(network, card)
     _store_as_float16(network)
     # Without a card the weights still load; with the card of earlier ones they would be refused.
@@ -99,7 +100,7 @@ def _without_folders(command: str) -> str:
     return shlex.join(Path(word).name if Path(word).is_absolute() else word for word in shlex.split(command))
 
 
-def _to_onnx(checkpoint: Path, tile: int) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def _to_onnx(checkpoint: Path, card: ModelCard) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Return the network and the names of its classes."""
     # Importing ultralytics takes seconds, and it reads its environment when it is.
     from ultralytics import YOLO  # noqa: PLC0415
@@ -114,7 +115,14 @@ def _to_onnx(checkpoint: Path, tile: int) -> tuple[onnx.ModelProto, tuple[str, .
                 raise WeightsError(
                     "the network does not segment instances", where=checkpoint, mend="Give a -seg model."
                 )
-            written = model.export(format="onnx", imgsz=tile, dynamic=True, simplify=True, opset=OPSET, device="cpu")
+            # Otherwise a network that suppresses duplicates itself loses the part that was trained for it, or stops
+            # at 300 animals in a tile.
+            alone = (
+                {"nms": False, "max_det": card.max_detections} if suppresses_duplicates(model.model.model[-1]) else {}
+            )
+            written = model.export(
+                format="onnx", imgsz=card.tile, dynamic=True, simplify=True, opset=OPSET, device="cpu", **alone
+            )
         except WeightsError:
             raise
         except Exception as error:  # a pickle can raise anything
