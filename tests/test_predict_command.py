@@ -234,6 +234,20 @@ class TestResume:
         fb(*command)
         assert contents_of(output / "a") == before
 
+    def test_overviews_of_another_size_and_broken_ones_are_made_again(self, command: Words, output: Path) -> None:
+        def size_of(path: Path) -> tuple[int, int]:
+            with Image.open(path) as picture:
+                return picture.size
+
+        fb(*command)
+        (path,) = (output / "a").glob("overview_*")
+        assert size_of(path) == (110, 64)
+        fb(*command, "--fast")
+        assert size_of(path) == (55, 32)
+        path.write_bytes(b"broken")
+        fb(*command)
+        assert size_of(path) == (110, 64)
+
     @pytest.mark.parametrize("long_format", [[], ["--long-format"]])
     def test_results_of_other_settings_are_replaced_whole(
         self, command: Words, output: Path, long_format: list[str]

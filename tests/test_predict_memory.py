@@ -131,7 +131,7 @@ def test_a_json_that_was_changed_is_made_again(run: Run, output: Path) -> None:
 def test_other_settings_are_not_what_is_remembered(run: Run, output: Path) -> None:
     run()
     lie(output)
-    assert statuses(run(fast=True)) == [("skipped", 2), ("skipped", 1)]
+    assert statuses(run(coco_rle=True)) == [("skipped", 2), ("skipped", 1)]
 
 
 def test_files_of_all_images_are_made_again_where_they_are_gone_or_changed(run: Run, output: Path) -> None:

@@ -15,7 +15,7 @@ from flat_bug.files import atomic_path, remove, remove_leftovers, sha256_of
 from flat_bug.imaging import LazyImage, open_image
 from flat_bug.instances.crops import CropOptions, crops, encode_png, record_of
 from flat_bug.instances.metadata import Metadata, read_metadata, write_metadata
-from flat_bug.instances.overview import encode_jpeg, overview
+from flat_bug.instances.overview import encode_jpeg, overview, overview_size
 from flat_bug.instances.table import Instances, Provenance
 from flat_bug.measurement import measured, with_scale
 from flat_bug.predict import Predictor
@@ -171,7 +171,7 @@ class ResultsWriter:
         present = self._without_other_crops(paths, present)
         rows = [row for row, path in enumerate(paths) if path not in present]
         picture = self._layout.overview(name, identifier)
-        wants_picture = self._settings.overviews and picture not in present
+        wants_picture = self._settings.overviews and not (picture in present and self._is_as_wanted(picture, table))
         if rows or wants_picture:
             _write_crops(pixels(), table, paths, rows, self._settings.crop_options)
             if wants_picture:
@@ -187,6 +187,14 @@ class ResultsWriter:
             return None, complete
         write_metadata(self._scratch / f"{name}.json", found)
         return self._scratch / f"{name}.json", complete
+
+    def _is_as_wanted(self, picture: Path, table: Instances) -> bool:
+        """Return whether an overview that is there has the size that is asked for now."""
+        try:
+            there = open_image(picture)
+        except ImageError:
+            return False
+        return (there.width, there.height) == overview_size(table.width, table.height, fast=self._settings.fast)
 
     def _without_other_crops(self, paths: list[Path], present: set[Path]) -> set[Path]:
         """Remove crops that were cut in another way, and return what of the results is present then.
