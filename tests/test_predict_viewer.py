@@ -46,6 +46,15 @@ def test_the_page_shows_the_images_whatever_else_is_left_out(images: Path, tmp_p
     assert [image["title"] for image in listed(output / "viewer")] == ["card.png", "viewer.png"]
 
 
+def test_a_viewer_that_no_longer_shows_the_results_is_told_of(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", "-i", images, "-o", tmp_path / "out", "-w", write_network(tmp_path / "spots.onnx")]
+    for options, is_old in ((["--viewer"], False), ([], False), (["--score-threshold", "0.6"], True)):
+        assert fb(*command, *options) == 0
+        assert ("the viewer shows what an earlier command has found" in capsys.readouterr().err) == is_old
+
+
 def test_results_that_are_there_already_are_viewed(images: Path, tmp_path: Path) -> None:
     output, network = tmp_path / "out", write_network(tmp_path / "spots.onnx")
     assert fb("predict", "-i", images, "-o", output, "-w", network, "--no-crops") == 0

@@ -74,6 +74,8 @@ def predict(
         print_json(_as_mapping(found, output))
     else:
         _print_report(found, output)
+        if output is not None and not wanted.viewer:
+            _note_old_viewer(found, output)
     if found.failed:
         raise ItemsFailedError(
             f"{len(found.failed)} of {len(found.rows)} images failed",
@@ -97,6 +99,13 @@ def _note_missing_card(weights: Path | None, settings: PredictSettings) -> None:
         return
     if (note := note_without_card(weights)) is not None:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _note_old_viewer(run: "PredictionRun", output: Path) -> None:
+    from flat_bug.prediction_run.viewing import VIEWER  # noqa: PLC0415  # see predict
+
+    if (output / VIEWER / "index.html").is_file() and any(row.status == "done" for row in run.rows):
+        print("note: the viewer shows what an earlier command has found; add --viewer to renew it", file=sys.stderr)
 
 
 def _print_report(run: "PredictionRun", output: Path | None) -> None:
