@@ -45,7 +45,7 @@ def found(animals: list[shapely.Geometry], *, refine: bool) -> tuple[Instances, 
     """Return what is found of red animals in a picture of 600 × 500 px, largest first, and at how many tiles."""
     oracle = Coarse(tile=512, largest_object=256)
     picture = draw(600, 500, [(animal, RED) for animal in animals])
-    table = Predictor(oracle, PredictSettings(refine=refine))(picture)
+    table = Predictor(oracle, PredictSettings(refine=refine, single_scale=True))(picture)
     return table[np.argsort(-shapely.area(table.polygons))], sum(oracle.batches)
 
 
@@ -57,6 +57,19 @@ def test_a_small_animal_is_outlined_better(animal: shapely.Geometry) -> None:
         (outline,) = table.polygons
         errors.append(shapely.area(shapely.symmetric_difference(outline, animal)) / animal.area)
     assert errors[1] < 0.5 * errors[0]
+
+
+@pytest.mark.parametrize(
+    "animal",
+    [
+        *(rotate(shapely.box(120, 200, 200, 200 + thickness), 17) for thickness in (3, 4, 6, 10)),
+        *(shapely.Point(100.2, 90.7).buffer(diameter / 2) for diameter in (14, 20, 40)),
+        *(rotate(shapely.box(100.3, 90.1, 140.3, 130.1), angle) for angle in (0, 25)),
+    ],
+)
+def test_legs_discs_and_rectangles_have_their_area_within_a_per_cent(animal: shapely.Geometry) -> None:
+    (outline,) = found([animal], refine=True)[0].polygons
+    assert outline.area == pytest.approx(animal.area, rel=0.01)
 
 
 def test_nothing_else_changes() -> None:
