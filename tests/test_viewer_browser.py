@@ -314,6 +314,17 @@ def test_keys_go_through_the_animals_in_the_order_of_the_table_and_through_the_i
     assert card.locator(".cards").is_visible()
 
 
+def test_an_image_that_is_looked_at_again_has_its_name_again(card: Page) -> None:
+    title = card.title()
+    assert title.startswith("night/card_2.png")
+    card.keyboard.press("Escape")
+    card.wait_for_function("document.body.dataset.view === 'gallery'")
+    assert card.title() != title
+    card.go_back()
+    card.wait_for_function("document.body.dataset.view === 'image'")
+    assert card.title() == title
+
+
 def test_the_filtered_table_is_saved_with_every_number(card: Page, tmp_path: Path) -> None:
     card.get_by_label("Score: least", exact=True).fill("400")
     with card.expect_download() as download:

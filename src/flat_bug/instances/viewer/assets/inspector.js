@@ -27,6 +27,7 @@ class Inspector {
     this.wanted = slug;
     if (this.animals?.slug === slug) {
       this._showNeighbours(slug);
+      this._showTitle();
       if (animal !== this.selected) this._select(animal, { reveal: true });
       return;
     }
@@ -49,8 +50,7 @@ class Inspector {
     this.filters.show(animals);
     const wanted = animal < animals.count ? animal : -1;
     this._select(wanted, { reveal: false });
-    this.find(".image-name").textContent = animals.title;
-    document.title = `${animals.title} · flat-bug`;
+    this._showTitle();
   }
 
   /** Choose an animal, or none, and say so in the address. */
@@ -157,6 +157,11 @@ class Inspector {
     this.find(".image-place").textContent = place < 0 ? "" : `${place + 1} / ${listed.length}`;
     this.find(".image-before").disabled = !this._neighbour(-1, slug) || place < 0;
     this.find(".image-after").disabled = !this._neighbour(1, slug) || place < 0;
+  }
+
+  _showTitle() {
+    this.find(".image-name").textContent = this.animals.title;
+    document.title = `${this.animals.title} · flat-bug`;
   }
 
   _showPlace() {
