@@ -147,14 +147,14 @@ def shares_of(megapixels: Sequence[float], count: int | None = None) -> list[ran
     return [range(int(start), int(end)) for start, end in zip(starts, ends, strict=True) if start < end]
 
 
-def begin_prediction(run: RunFolder, images: Sequence[InputImage], output: Path, formats: Sequence[str] = ()) -> None:
+def begin_prediction(run: RunFolder, images: Sequence[InputImage], output: Path, settings: OutputSettings) -> None:
     """Write what the tasks of a new run read, and remove what describes a former one.
 
     Raises:
-        OutputError: The folders cannot be written, or one of a format holds somebody's work.
+        OutputError: The folders cannot be written, or what is to be replaced there is somebody's work.
     """
     write_images(run.path / IMAGES_NAME, list(images))
-    clear_compiled(output, formats)
+    clear_compiled(output, settings.all_formats)
 
 
 def _sizes(images: Sequence[InputImage]) -> list[float]:

@@ -96,5 +96,5 @@ class RunOptions:
             self.slurm or (),
             dry_run=self.dry_run,
             json=json,
-            prepare=lambda run: begin_prediction(run, images, output, settings.all_formats),
+            prepare=lambda run: begin_prediction(run, images, output, settings),
         )
