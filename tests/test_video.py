@@ -7,6 +7,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.films import damage
 
 from flat_bug.errors import ImageError
 from flat_bug.imaging.video import VideoReader
@@ -122,6 +123,26 @@ def test_damage_in_the_middle_costs_the_frames_that_need_it(tmp_path: Path) -> N
         assert shows(video.read(0), 0)
     assert 0 < len(failed) < FRAMES / 2
     assert all("cannot be decoded" in what for _, what in failed)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "lost"),
+    [("a.mp4", "mpeg4", 13), ("a.mp4", "libx264", 13), ("a.avi", "mjpeg", 1), ("a.avi", "mpeg4", 32)],
+)
+def test_after_damage_no_frame_is_smeared_or_taken_for_another_one(
+    tmp_path: Path, name: str, codec: str, lost: int
+) -> None:
+    damage(film(tmp_path / name, codec), 13)
+    failed = 0
+    with VideoReader(tmp_path / name) as video:
+        for number in range(FRAMES):
+            try:
+                pixels = video.read(number).astype(int)
+            except ImageError:
+                failed += 1
+                continue
+            assert (np.abs(pixels - picture(number)) > 60).mean() < 0.004
+    assert 0 < failed <= lost
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video", b"\x00\x00\x00\x18ftypmp42" + bytes(200)])

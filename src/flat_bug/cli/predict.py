@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flat_bug.prediction_run import ImageRow, PredictionRun
 
 SHOWN_FAILURES = 20
+SHOWN_FILES = 5
 
 
 def predict(
@@ -68,6 +69,7 @@ def predict(
             predictor = predictor_of(recipe, devices_of_jobs(devices, run.jobs)[: len(images)])
             _note_missing_card(model.model_weights, settings)
             found = predict_images(images, predictor, output, wanted)
+            _note_other_pages(found)
     except KeyboardInterrupt as stop:
         return _interrupted(stop)
     if results.json:
@@ -106,6 +108,13 @@ def _note_old_viewer(run: "PredictionRun", output: Path) -> None:
 
     if (output / VIEWER / "index.html").is_file() and any(row.status == "done" for row in run.rows):
         print("note: the viewer shows what an earlier command has found; add --viewer to renew it", file=sys.stderr)
+
+
+def _note_other_pages(run: "PredictionRun") -> None:
+    several = [f"{row.file} ({row.pages})" for row in run.rows if row.pages is not None]
+    if several:
+        shown = ", ".join(several[:SHOWN_FILES]) + (" …" if len(several) > SHOWN_FILES else "")
+        print(f"note: of files with several pages only the first was looked at (--page all): {shown}", file=sys.stderr)
 
 
 def _print_report(run: "PredictionRun", output: Path | None) -> None:

@@ -87,8 +87,7 @@ def load(path: Path, page: int | None = None, access: str = "random") -> pyvips.
     _check_file(path)
     try:
         image = _header(path, 0, access)
-        first = int(image.get("heif-primary")) if image.get_typeof("heif-primary") != 0 else 0
-        number = first if page is None else page - 1
+        number = (usual_page(image) if page is None else page) - 1
         pages = pages_in(image)
         if not 0 <= number < pages:
             raise ImageError(f"there is no page {page}: the image has {pages}", where=path, mend="Pages count from 1.")
@@ -102,6 +101,11 @@ def load(path: Path, page: int | None = None, access: str = "random") -> pyvips.
 def pages_in(image: pyvips.Image) -> int:
     """Return how many pages the file of an image has."""
     return int(image.get("n-pages")) if image.get_typeof("n-pages") != 0 else 1
+
+
+def usual_page(image: pyvips.Image) -> int:
+    """Return the page, from 1, that is opened unless another one is asked for: of HEIF it may be a later one."""
+    return 1 + (int(image.get("heif-primary")) if image.get_typeof("heif-primary") != 0 else 0)
 
 
 def _source_of(path: Path) -> pyvips.Source:

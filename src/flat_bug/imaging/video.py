@@ -1,5 +1,6 @@
 """Read a video frame by frame: in order, each is decoded once, and one at a time is in memory."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -112,32 +113,43 @@ class VideoReader:
                 return None
 
     def _decoded(self, container: "InputContainer", stream: "VideoStream") -> "Iterator[tuple[int, VideoFrame]]":
-        """Yield the number of each frame and the frame, from where the file is; those that are damaged are left out."""
-        count = 0
-        for packet, frames in _decode(container, stream):
+        """Yield the number of each frame and the frame, from where the file is, but none that damage may have touched.
+
+        What comes after damage is drawn upon it, up to the next key frame, which is drawn upon nothing. Frames come out
+        of a decoder some time after their packets went in. Where they are counted, nobody can tell which is which after
+        damage.
+        """
+        count, damaged_at, is_lost = 0, -math.inf, False
+        for packet, frames, is_damaged in _decode(container, stream):
+            if is_damaged:
+                damaged_at, is_lost = max(damaged_at, _stamp(packet)), True
             for frame in frames:
+                is_lost = is_lost and not (frame.key_frame and _stamp(frame) > damaged_at)
                 if frame.is_corrupt:
-                    count += 1
-                    continue
+                    damaged_at, is_lost = max(damaged_at, _stamp(frame)), True
                 number = count if self.index.is_counted else self._number_of(frame)
                 count += 1
-                if number is not None:
+                if number is not None and not is_lost:
                     yield number, frame
-            if self.index.is_counted and not frames and packet.is_corrupt:
-                count += 1
+            if is_lost and self.index.is_counted:
+                return
 
     def _number_of(self, frame: "VideoFrame") -> int | None:
-        stamp = frame.pts if frame.pts is not None else frame.dts
-        if stamp is None:
-            return None
+        stamp = _stamp(frame)
         at = int(np.searchsorted(self.index.stamps, stamp))
         return at if at < len(self.index) and self.index.stamps[at] == stamp else None
 
 
+def _stamp(thing: "VideoFrame | Packet[VideoStream]") -> float:
+    """Return when something is shown, in the units of the file, or else decoded."""
+    stamp = thing.pts if thing.pts is not None else thing.dts
+    return math.nan if stamp is None else stamp
+
+
 def _decode(
     container: "InputContainer", stream: "VideoStream"
-) -> "Iterator[tuple[Packet[VideoStream], list[VideoFrame]]]":
-    """Yield what each packet of a stream gives; damage costs what is damaged only."""
+) -> "Iterator[tuple[Packet[VideoStream], list[VideoFrame], bool]]":
+    """Yield each packet of a stream, the frames that come out then, and whether it is damaged."""
     error = part().error.FFmpegError
     packets = container.demux(stream)
     while True:
@@ -148,9 +160,11 @@ def _decode(
         if packet is None:
             return
         try:
-            yield packet, [frame for frame in packet.decode() if _is_picture(frame)]
+            frames = [frame for frame in packet.decode() if _is_picture(frame)]
         except error:
-            yield packet, []
+            yield packet, [], True
+        else:
+            yield packet, frames, False
 
 
 def _is_picture(frame: object) -> bool:

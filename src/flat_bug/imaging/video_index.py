@@ -37,6 +37,8 @@ class VideoIndex:
         stamps: ``(n,)`` when each frame is shown, in the units of the file.
         times: ``(n,)`` the same in seconds from the first frame.
         starts: ``(n,)`` whether decoding can start at the frame.
+        width: Of each frame in pixels, before it is turned.
+        height: The same.
         is_counted: Frames are told by counting, since the file says only when each is decoded.
         missing: Why there are fewer frames than the header says, or nothing.
     """
@@ -45,6 +47,8 @@ class VideoIndex:
     stamps: npt.NDArray[np.int64]
     times: npt.NDArray[np.float64]
     starts: npt.NDArray[np.bool_]
+    width: int
+    height: int
     is_counted: bool
     missing: str = ""
 
@@ -71,7 +75,9 @@ def index_video(path: Path, most_pixels: int | None = None) -> VideoIndex:
     with opened(path, most_pixels) as (container, stream):
         found, end = _packets_of(container, stream)
         shown = [packet for packet in found if not packet.is_corrupt]
-        is_counted = container.format.name == "avi" or any(packet.pts is None for packet in shown)
+        # An AVI says when frames are decoded, which is when they are shown if each stands for itself.
+        is_counted = container.format.name == "avi" and not all(packet.is_keyframe for packet in shown)
+        is_counted = is_counted or any(packet.pts is None and packet.dts is None for packet in shown)
         stamps = np.array([_stamp(packet) for packet in shown], np.int64)
         order = np.argsort(stamps, kind="stable")
         starts = np.array([packet.is_keyframe for packet in shown], bool)[order]
@@ -79,9 +85,11 @@ def index_video(path: Path, most_pixels: int | None = None) -> VideoIndex:
         base = float(stream.time_base or 1)
         times = (stamps - stamps[:1].sum()) * base
         missing = _what_is_missing(container, stream, times, end)
+        size = (stream.width, stream.height)
     if len(stamps) == 0 and not missing:
         raise ImageError("the video has no frames", where=path, mend="Copy it again from its source.")
-    return VideoIndex(path, stamps, times, starts, is_counted or bool((np.diff(stamps) == 0).any()), missing)
+    is_counted = is_counted or bool((np.diff(stamps) == 0).any())
+    return VideoIndex(path, stamps, times, starts, *size, is_counted, missing)
 
 
 @contextmanager

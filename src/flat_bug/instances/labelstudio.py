@@ -62,7 +62,9 @@ def _address(image: ImageResult, image_url: str | None) -> str:
     # Label Studio serves folders in its document root only, and not the root itself.
     name = image.file_name
     if image.path is not None:
-        name = PurePosixPath(*image.path.absolute().parts[-1 - len(PurePosixPath(name).parts) :]).as_posix()
+        # A page or a frame lies beside its file, if somebody has extracted it.
+        beside = image.path.absolute().with_name(PurePosixPath(name).name)
+        name = PurePosixPath(*beside.parts[-1 - len(PurePosixPath(name).parts) :]).as_posix()
     return LOCAL_FILES + quote(os.fsencode(name.lstrip("/")))
 
 

@@ -271,6 +271,8 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 
 def _bytes_of(image: InputImage) -> int:
+    if image.part.frame_index is not None:
+        return 0  # a frame is small, and those of a video are best decoded in their order
     try:
         return image.path.stat().st_size
     except OSError:

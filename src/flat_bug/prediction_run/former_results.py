@@ -55,25 +55,24 @@ class FormerResults:
     def _from_files(self) -> Iterator[ImageResult]:
         paths = [_image_path(path) for path in self.files]
         names = [_name_of(path) for path in self.files]
-        file_names = _below_common_folder(paths)
-        times = Counter(paths)
+        sources = _below_common_folder(paths)
+        file_names, times = list(sources), Counter(paths)
         for row, path in enumerate(paths):
-            if times[path] > 1:  # pages of one file
+            if times[path] > 1:  # pages or frames of one file
                 file_names[row] = file_names[row].with_name(names[row] + file_names[row].suffix)
         # Results of one run are called what they are called there; those of several runs may share names.
         if len(set(names)) < len(names):
             unique = unique_names(file_names)
             names = [unique[file_name] for file_name in file_names]
-        rows = zip(file_names, names, self.files, paths, strict=True)
+        rows = zip(file_names, names, self.files, sources, paths, strict=True)
         # In the order of images, in which they are predicted as well.
-        for file_name, name, metadata, image_path in sorted(rows, key=lambda row: row[0].as_posix()):
+        for file_name, name, metadata, source, image_path in sorted(rows, key=lambda row: row[0].as_posix()):
             try:
                 table = read_metadata(metadata).instances
             except DatasetError as error:
                 self.failures.append(error)
                 continue
-            found = self._find(file_name, Path(image_path)) if times[image_path] == 1 else None
-            yield ImageResult(file_name.as_posix(), name, table, found)
+            yield ImageResult(file_name.as_posix(), name, table, self._find(source, Path(image_path)))
 
     def _from_coco(self, path: Path) -> Iterator[ImageResult]:
         read = read_coco(path)

@@ -13,19 +13,22 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 
 from flat_bug.errors import UsageError
+from flat_bug.imaging.video_index import SUFFIXES
 from flat_bug.instances.formats import FORMATS
 from flat_bug.measurement import Scale
 from flat_bug.prediction_run.layout import SEPARATOR
+from flat_bug.prediction_run.parts import WHOLE, Every, Part, WhichPage, parts_of
 from flat_bug.prediction_run.viewing import VIEWER
 
 DEFAULT_PATTERN = r"\.(jpe?g|png|tiff?|webp|heic|heif|avif|jp2|jxl)$"
 """Names of files in a folder that are images; matched anywhere in the name, in any case."""
+WITH_VIDEOS = DEFAULT_PATTERN.replace(")$", "|" + "|".join(suffix.removeprefix(".") for suffix in SUFFIXES) + ")$")
+"""The same, and those that are videos."""
 
 SUMMARY_NAME = "summary.csv"
 RUN_NAME = "run"
 DONE_NAME = ".done.json"
 LOCK_NAME = ".lock"
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm")
 # Names that would leave the output folder, or are taken there.
 RESERVED = (
     ".",
@@ -49,26 +52,35 @@ class InputImage:
 
     Attributes:
         path: The file.
-        file_name: Its path below the input folder, with ``/``.
+        file_name: Its path below the input folder, with ``/``; of a later page or a frame with its number in it.
         name: What its results are called: its stem, and the folders above it where two images have the same stem.
         scale: Size of its pixels, where that is known.
+        part: What of the file it is.
     """
 
     path: Path
     file_name: str
     name: str
     scale: Scale | None = None
+    part: Part = WHOLE
+
+    @property
+    def source(self) -> str:
+        """Path of its file below the input folder, with ``/``; several images may share it."""
+        return PurePosixPath(self.file_name).with_name(self.path.name).as_posix()
 
 
 def find_images(
     inputs: Sequence[str | Path],
     *,
-    pattern: str = DEFAULT_PATTERN,
+    pattern: str = WITH_VIDEOS,
     recursive: bool = False,
     limit: int | None = None,
     exclude: Path | None = None,
+    page: WhichPage = None,
+    every: Every | None = None,
 ) -> list[InputImage]:
-    """Return the images that are meant, in alphabetical order.
+    """Return the images that are meant, in alphabetical order of files, then of pages or frames.
 
     Args:
         inputs: Files, folders, patterns with ``*``, or text files (``.txt``) that name an image per line, relative to
@@ -77,9 +89,12 @@ def find_images(
         recursive: Look into the folders below a folder as well.
         limit: Only the first so many.
         exclude: The output, where it may hold the input or lie in it: what looks like results there is left out.
+        page: Which page of files that have several, from 1, or ``all``; by default the first.
+        every: Which frames of videos; by default all.
 
     Raises:
-        UsageError: An input does not exist, is a video or an address, the pattern is broken, or no image is found.
+        UsageError: An input does not exist or is an address, the pattern is broken, or no image is found.
+        MissingPartError: All are videos, and PyAV is not installed.
     """
     wanted = _compile(pattern)
     paths = [path for given in inputs for path in _expand(str(given), wanted, recursive)]
@@ -94,9 +109,24 @@ def find_images(
         )
     root = _root(inputs, [absolute for absolute, _ in unique])
     found = sorted((absolute.relative_to(root).as_posix(), path) for absolute, path in unique)
-    names = unique_names([PurePosixPath(file_name) for file_name, _ in found])
-    images = [InputImage(path, file_name, names[PurePosixPath(file_name)]) for file_name, path in found]
-    return images[:limit]
+    parts = parts_of([path for _, path in found], page, every)
+    taken = {PurePosixPath(file_name) for file_name, _ in found}
+    images = [
+        (_with_suffix(PurePosixPath(file_name), part.suffix, taken), path, part)
+        for (file_name, path), several in zip(found, parts, strict=True)
+        for part in several
+    ]
+    names = unique_names([file_name for file_name, _, _ in images])
+    return [InputImage(path, name.as_posix(), names[name], part=part) for name, path, part in images[:limit]]
+
+
+def _with_suffix(file_name: PurePosixPath, suffix: str, taken: set[PurePosixPath]) -> PurePosixPath:
+    """Return a name for a part of a file that no file has: ``card_p2.tif``, or else ``card.tif_p2.tif``."""
+    if not suffix:
+        return file_name
+    stems = (file_name.stem, *(file_name.name + "_" * number for number in range(len(taken))))
+    named = (file_name.with_name(f"{stem}{suffix}{file_name.suffix}") for stem in stems)
+    return next(name for name in named if name not in taken)
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
@@ -116,10 +146,6 @@ def _expand(given: str, wanted: re.Pattern[str], recursive: bool) -> Iterable[Pa
         return _listed(None)
     if "://" in given:
         raise UsageError("addresses are not supported yet", where=given, mend="Copy the images to a local folder.")
-    if path.suffix.lower() in VIDEOS:
-        raise UsageError(
-            "videos are not supported yet", where=given, mend="Extract its frames: ffmpeg -i VIDEO frames/%06d.png"
-        )
     if path.is_dir():
         return _files_below(path, wanted, recursive)
     if path.suffix.lower() == ".txt" and path.is_file():

@@ -6,12 +6,14 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flat_bug.errors import FlatBugError, OutputError
 from flat_bug.files import printable
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.layout import Layout, OutputSettings
+from flat_bug.prediction_run.opener import Opener
 from flat_bug.prediction_run.remembered import Remembered, Stamp, digest_of_names, digest_of_text, is_settled, stamp_of
 from flat_bug.prediction_run.results import ResultsWriter, Written
 from flat_bug.prediction_run.summary import ImageRow
@@ -73,8 +75,10 @@ def work_of(predictor: Predictor, place: Place | None) -> Work:
         writer = ResultsWriter(predictor, layout, place.settings, place.scratch)
         return _Writing(writer, layout, place.settings).predict
 
+    opener = Opener()
+
     def only_predict(image: InputImage, report: Report | None, _: Remembered | None) -> Done:
-        table = predictor(image.path, report)
+        table = predictor(opener.open(image.path, image.part.page, image.part.frame_index), report)
         return Done(Written("done", len(table), table.width, table.height, None))
 
     return only_predict
@@ -89,6 +93,8 @@ def attempt(
         OutputError: The results cannot be written, which is no fault of the image.
     """
     name, start = printable(image.file_name), time.perf_counter()
+    if image.part.fault:
+        return failed(image, image.part.fault)
     try:
         done = work(image, report, remembered)
     except OutputError:
@@ -103,7 +109,7 @@ def attempt(
         return failed(image, f"unexpected {type(error).__name__}: {error} ({_place_of(error)})")
     seconds, written = time.perf_counter() - start, done.written
     size = (written.width, written.height, written.width * written.height / 1e6)
-    row = ImageRow(name, written.status, written.instances, *size, seconds)
+    row = ImageRow(name, written.status, written.instances, *size, seconds, **_origin(image), pages=written.pages)
     return Finished(row, written.metadata, done.remembered)
 
 
@@ -166,4 +172,9 @@ def _place_of(error: Exception) -> str:
 
 def failed(image: InputImage, reason: str) -> Finished:
     """Return what became of an image that failed."""
-    return Finished(ImageRow(printable(image.file_name), "failed", reason=" ".join(reason.split())))
+    row = ImageRow(printable(image.file_name), "failed", **_origin(image), reason=" ".join(reason.split()))
+    return Finished(row)
+
+
+def _origin(image: InputImage) -> dict[str, Any]:
+    return {"file": printable(image.source), **image.part.place_in_file()}

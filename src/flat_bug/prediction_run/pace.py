@@ -53,8 +53,10 @@ class Progress:
 
 def megapixels_of(image: InputImage) -> float | None:
     """Return the millions of pixels of an image, from its header, or nothing where that cannot be read."""
+    if image.part.megapixels is not None or image.part.fault:
+        return image.part.megapixels
     try:
-        opened = open_image(image.path)
+        opened = open_image(image.path, page=image.part.page)
     except FlatBugError:
         return None
     return opened.width * opened.height / 1e6

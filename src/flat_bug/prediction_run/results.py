@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from flat_bug.errors import DatasetError, ImageError
-from flat_bug.files import atomic_path, remove, remove_leftovers, sha256_of
+from flat_bug.files import atomic_path, remove, remove_leftovers
 from flat_bug.imaging import LazyImage, open_image
+from flat_bug.imaging.pages import pages_of
 from flat_bug.instances.crops import CropOptions, crops, encode_png, record_of
 from flat_bug.instances.metadata import Metadata, read_metadata, write_metadata
 from flat_bug.instances.overview import encode_jpeg, overview, overview_size
@@ -21,6 +22,8 @@ from flat_bug.measurement import measured, with_scale
 from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.layout import Layout, OutputSettings, has_identifier
+from flat_bug.prediction_run.opener import Opener
+from flat_bug.prediction_run.parts import WHOLE, Part
 from flat_bug.prediction_run.summary import Status
 from flat_bug.processors import usable_processors
 from flat_bug.progress import Report
@@ -42,6 +45,7 @@ class Written:
         height: In pixels.
         metadata: The JSON that holds them, for what is made of all images; none where nothing asks for it.
         identifier: Part of the names of the results.
+        pages: How many pages its file has, where it has several and only the first was looked at.
     """
 
     status: Status
@@ -50,6 +54,7 @@ class Written:
     height: int
     metadata: Path | None
     identifier: str = ""
+    pages: int | None = None
 
 
 class ResultsWriter:
@@ -68,6 +73,7 @@ class ResultsWriter:
         self._layout = layout
         self._settings = settings
         self._scratch = scratch
+        self._opener = Opener()
 
     def predict(self, image: InputImage, on_progress: Report | None = None) -> Written:
         """Predict an image unless it was done before, and write what is missing of its results.
@@ -83,11 +89,15 @@ class ResultsWriter:
         for folder in self._layout.own_folders(image.name):
             remove_leftovers(folder)
         former = self._layout.former(image.name)
-        kept = self._kept(image, former)
+        kept, pages = self._kept(image, former), None
         # Opened once: a large image is decoded for that.
-        pixels = cache(partial(open_image, image.path))
+        pixels = cache(partial(self._opener.open, image.path, image.part.page, image.part.frame_index))
         if kept is None:
             table = self._predictor(pixels(), on_progress)
+            pages = _pages_besides(image)
+            if not table.provenance.image_sha256:
+                digest = self._opener.digest(image.path)
+                table = replace(table, provenance=replace(table.provenance, image_sha256=digest))
             found = Metadata(table, str(image.path), self._settings.identifier or identifier_of(table.provenance))
             remove(former)
             former = []
@@ -104,11 +114,11 @@ class ResultsWriter:
         metadata, complete = self._write_missing(image, found, set(former), pixels)
         table = found.instances
         status: Status = "skipped" if kept is not None and complete else "done"
-        return Written(status, len(table), table.width, table.height, metadata, found.identifier)
+        return Written(status, len(table), table.width, table.height, metadata, found.identifier, pages)
 
     def _measured(self, image: InputImage, found: Metadata, pixels: Callable[[], LazyImage]) -> Metadata:
         """Return what was found with what is to be measured of it; what a former run has measured is kept."""
-        table = found.instances
+        table = replace(found.instances, **image.part.place_in_file())
         if not self._settings.measurements:
             table = with_scale(replace(table, measurements={}), image.scale)
         elif table.measurements:
@@ -145,6 +155,7 @@ class ResultsWriter:
             made_of = (provenance.image_sha256, provenance.weights_sha256, provenance.settings)
             # Results of before cards were compared say nothing of theirs.
             same = made_of == expected and provenance.card_digest in ("", self._predictor.card.digest)
+            same = same and _is_there(found.instances, image.part)
             if same and self._settings.identifier in (None, found.identifier):
                 return found
         return None
@@ -153,10 +164,7 @@ class ResultsWriter:
         weights = self._predictor.card.sha256
         if not weights:
             return None
-        try:
-            return sha256_of(image), weights, self._predictor.settings.model_dump(mode="json")
-        except OSError as error:
-            raise ImageError(f"the image cannot be opened: {error.strerror}", where=image) from error
+        return self._opener.digest(image), weights, self._predictor.settings.model_dump(mode="json")
 
     def _write_missing(
         self, image: InputImage, found: Metadata, present: set[Path], pixels: Callable[[], LazyImage]
@@ -212,6 +220,19 @@ def identifier_of(provenance: Provenance) -> str:
     """Return an identifier that is the same whenever pixels, weights and settings are the same."""
     made_of = [provenance.image_sha256, provenance.weights_sha256, provenance.settings]
     return str(uuid.uuid5(IDENTIFIERS, json.dumps(made_of, sort_keys=True)))
+
+
+def _is_there(table: Instances, part: Part) -> bool:
+    """Return whether a table is of a part of its file; its first page is the one that it is opened with."""
+    return (table.page or 1, table.frame_index) == (part.page or 1, part.frame_index)
+
+
+def _pages_besides(image: InputImage) -> int | None:
+    """Return how many pages the file of an image has, where nobody asked for one and it has several."""
+    if image.part != WHOLE:
+        return None
+    pages = len(pages_of(image.path).own)
+    return pages if pages > 1 else None
 
 
 def _write_crops(pixels: LazyImage, table: Instances, paths: list[Path], rows: list[int], options: CropOptions) -> None:

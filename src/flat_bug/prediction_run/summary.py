@@ -15,6 +15,11 @@ SCHEMA = {
     "height": pl.Int64,
     "megapixels": pl.Float64,
     "seconds": pl.Float64,
+    "file": pl.String,
+    "page": pl.Int64,
+    "pages": pl.Int64,
+    "frame_index": pl.Int64,
+    "time_s": pl.Float64,
     "reason": pl.String,
 }
 Status = Literal["done", "failed", "skipped"]
@@ -25,13 +30,18 @@ class ImageRow:
     """What became of one image.
 
     Attributes:
-        image: Its path below the input folder.
+        image: Its path below the input folder; of a later page or a frame with its number in it.
         status: ``skipped`` when the same weights and settings had done it before.
         instances: How many were found.
         width: In pixels.
         height: In pixels.
         megapixels: Millions of pixels.
         seconds: Time to predict it and to write its results.
+        file: Path of its file below the input folder.
+        page: Which page of the file it is, from 1, where one was asked for.
+        pages: How many the file has, where only its first one was looked at.
+        frame_index: Which frame of a video it is, from 0.
+        time_s: When that is shown, in seconds from the first frame.
         reason: Why it failed.
     """
 
@@ -42,6 +52,11 @@ class ImageRow:
     height: int | None = None
     megapixels: float | None = None
     seconds: float | None = None
+    file: str = ""
+    page: int | None = None
+    pages: int | None = None
+    frame_index: int | None = None
+    time_s: float | None = None
     reason: str = ""
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import flat_bug
 from flat_bug.errors import ImageError
-from flat_bug.imaging import LazyImage, open_image
+from flat_bug.imaging import LazyImage
 from flat_bug.instances.image_result import ImageResult
 from flat_bug.instances.viewer import Viewed, write_viewer
+from flat_bug.prediction_run.opener import Opener
 
 VIEWER = "viewer"
 """Name of the folder in the output."""
@@ -29,18 +30,19 @@ def view_results(images: Iterable[ImageResult], output: Path) -> Path:
 
 
 def _viewed(images: Iterable[ImageResult]) -> Iterator[Viewed]:
+    opener = Opener()
     for image in images:
         yield Viewed(
             name=image.name,
             title=image.file_name,
             table=image.table,
-            open_pixels=partial(_open, image),
+            open_pixels=partial(_open, image, opener),
             image_sha256=image.table.provenance.image_sha256,
             measurements=image.table.measurements,
         )
 
 
-def _open(image: ImageResult) -> LazyImage:
+def _open(image: ImageResult, opener: Opener) -> LazyImage:
     if image.path is None:
         raise ImageError("nobody knows where the image is", where=image.file_name, mend="Name its folder: -I")
-    return open_image(image.path, page=image.table.page)
+    return opener.open(image.path, image.table.page, image.table.frame_index)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flat_bug.prediction_run import InputImage
 
 SHOWN = 5
+NO_RESOLUTION = "a video says no resolution"
 
 
 @Parameter(name="*", group=Group("Measurements", sort_key=6))
@@ -72,22 +73,26 @@ class MeasurementOptions:
         from flat_bug.measurement.scale_csv import read_scales, scales_of  # noqa: PLC0415  # loads libvips
 
         scales = read_scales(self.scale_csv)
-        found, unused = scales_of([image.file_name for image in images], scales, self.scale_csv)
+        # The pages and frames of a file share its line.
+        files = list(dict.fromkeys(image.source for image in images))
+        found, unused = scales_of(files, scales, self.scale_csv)
         if unused:
             print(f"note: {self.scale_csv} names images that are not there: {_listed(unused)}", file=sys.stderr)
-        return found
+        scale_of_file = dict(zip(files, found, strict=True))
+        return [scale_of_file[image.source] for image in images]
 
 
 def _with_resolutions(images: "Sequence[InputImage]", scales: "list[Scale | None]") -> "list[Scale | None]":
     """Return the scales, those that are missing from the headers of the images."""
     from flat_bug.errors import ImageError  # noqa: PLC0415
+    from flat_bug.imaging.video_index import is_video  # noqa: PLC0415
     from flat_bug.measurement.resolution import scale_of_resolution  # noqa: PLC0415  # loads libvips
 
     found, reasons = list(scales), []
     for row, image in enumerate(images):
         if scales[row] is None:
             try:
-                scale = scale_of_resolution(image.path)
+                scale = NO_RESOLUTION if is_video(image.path) else scale_of_resolution(image.path, image.part.page)
             except ImageError as error:  # it will be listed among the images that failed
                 scale = error.what
             if isinstance(scale, str):
@@ -104,10 +109,12 @@ def _with_resolutions(images: "Sequence[InputImage]", scales: "list[Scale | None
 
 
 def _check_all_there(images: "Sequence[InputImage]", scales: "list[Scale | None]", table: Path) -> None:
-    missing = [image.file_name for image, scale in zip(images, scales, strict=True) if scale is None]
+    pairs = zip(images, scales, strict=True)
+    missing = list(dict.fromkeys(image.source for image, scale in pairs if scale is None))
     if missing:
         raise UsageError(
-            f"the table of scales lacks {len(missing)} of {len(images)} images: {_listed(missing)}",
+            f"the table of scales lacks {len(missing)} of {len({image.source for image in images})} images: "
+            f"{_listed(missing)}",
             where=table,
             mend="Add a line for each, or give --px-per-mm, --scale-bar or --scale-from-dpi for the others.",
         )
