@@ -15,7 +15,7 @@ from flat_bug.imaging import open_image
 from flat_bug.imaging.contrast import SAMPLE, contrast
 from flat_bug.instances.table import Instances
 from flat_bug.predict import Predictor
-from flat_bug.pyramid.attention import CONTEXT, Sightings, stands_out, tiles_worth_a_look, unsettled
+from flat_bug.pyramid.attention import CONTEXT, Sightings, is_worth_choosing, stands_out, tiles_worth_a_look, unsettled
 from flat_bug.pyramid.tiling import Level, tiles
 
 SIZE = 1800
@@ -33,6 +33,15 @@ def looks(picture: npt.NDArray[np.uint8], *, exhaustive: bool) -> tuple[Instance
     oracle = Oracle()
     found = Predictor(oracle, PredictSettings(exhaustive=exhaustive))(picture)
     return found, sum(oracle.batches)
+
+
+@pytest.mark.parametrize(("size", "worth"), [((600, 700), False), ((701, 701), True), ((700, 750), True)])
+def test_whether_to_choose_depends_on_the_level_and_not_on_how_it_is_cut(size: tuple[int, int], worth: bool) -> None:
+    level = Level(1.0, *size, (1.0, 1.0))
+    grids = [tiles(level, 256, overlap, shift) for overlap in (16, 32, 128) for shift in ((0, 0), (90, 70))]
+    assert len({len(grid) for grid in grids}) > 1
+    assert {is_worth_choosing(grid) for grid in grids} == {worth}
+    assert not is_worth_choosing(tiles(Level(0.25, 3000, 3000, (4.0, 4.0)), 256, 32))
 
 
 @settings(deadline=None, max_examples=5)

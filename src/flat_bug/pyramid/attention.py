@@ -34,8 +34,9 @@ NOISE = 6.0
 """Nor are those below the median of their neighbourhood times this."""
 BLOCK = 32
 """Side of a neighbourhood, in samples."""
-LEAST_TILES = 12
-"""A level of fewer tiles is looked at as a whole: there is little to gain."""
+LEAST_TILES = 7.5
+"""A level of less than the area of so many tiles is looked at as a whole: there is little to gain. The area, since how
+many tiles there are depends on where they lie."""
 CELL = 24
 """What differs is looked at in pieces of at most so many samples."""
 CONTEXT = 64
@@ -74,7 +75,8 @@ class Sightings:
 
 def is_worth_choosing(grid: Grid) -> bool:
     """Return whether to choose among the tiles of a level; a coarse or small one is looked at as a whole."""
-    return grid[0].level.scale >= FULL_LEVELS_BELOW and len(grid) >= LEAST_TILES
+    level, side = grid[0].level, max(grid[0].width, grid[0].height)
+    return level.scale >= FULL_LEVELS_BELOW and level.width * level.height >= LEAST_TILES * side * side
 
 
 def tiles_worth_a_look(
