@@ -84,6 +84,17 @@ def spots_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_network(tmp_path_factory.mktemp("network") / "spots.onnx")
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Have torch compute with one thread: on a busy machine threads wait for each other, minutes instead of seconds."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def session_slurm() -> Iterator[LocalSlurm]:
     """Return the Slurm that the tests of one process share; a test takes ``slurm``."""

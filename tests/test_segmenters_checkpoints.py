@@ -19,7 +19,7 @@ from flat_bug.segmenters.base import ModelCard, TileInstances, card_path
 from flat_bug.segmenters.load import load_segmenter
 from flat_bug.segmenters.yolo import decode, normalised
 
-pytestmark = [pytest.mark.train, pytest.mark.slow]
+pytestmark = [pytest.mark.train, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 CARD = ModelCard(name="lively", tile=SIDE, largest_object=SIDE, max_detections=1300)
 TILES = pictures(3)
@@ -28,7 +28,7 @@ NETWORKS = [("yolov8n-seg", False), ("yolo11n-seg", False), ("yolo26n-seg", Fals
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids=lambda network: f"{network[0]}{'-end-to-end' * network[1]}")
-def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(one_thread: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     name, end_to_end = request.param
     folder = tmp_path_factory.mktemp("checkpoint")
     path = save_checkpoint(lively_network(name, end_to_end=end_to_end), folder / "lively.pt")

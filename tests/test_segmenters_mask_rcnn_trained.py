@@ -80,16 +80,13 @@ def tiny_mask_rcnn() -> Any:
 
 
 @pytest.fixture(scope="module")
-def predictor() -> Predictor:
+def predictor(one_thread: None) -> Predictor:
     """Return an engine around a Mask R-CNN that was trained for some ten seconds."""
     import torch
 
     from flat_bug.segmenters.torchvision import MaskRCNNSegmenter
 
     torch.manual_seed(0)
-    # Threads that wait for each other on a busy machine make minutes of seconds, and one has the same numbers anywhere.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     model = tiny_mask_rcnn()
     model.train()
@@ -103,7 +100,6 @@ def predictor() -> Predictor:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         schedule.step()
-    torch.set_num_threads(threads)
     return Predictor(MaskRCNNSegmenter(model, CARD, "cpu"))
 
 
