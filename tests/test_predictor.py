@@ -151,6 +151,17 @@ def test_a_threshold_that_nothing_reaches() -> None:
     assert len(Predictor(Oracle(), PredictSettings(score_threshold=0.9999))(PICTURE)) == 0
 
 
+def test_the_card_says_how_sure_a_network_must_be_of_an_outline() -> None:
+    disc = draw(300, 300, [(shapely.Point(150, 150).buffer(60), RED)])
+    areas = []
+    for threshold in (0.4, 0.5, 0.6):
+        oracle = Oracle()
+        oracle.card = oracle.card.model_copy(update={"mask_threshold": threshold})
+        (outline,) = Predictor(oracle)(disc).polygons
+        areas.append(outline.area)
+    assert areas[0] > areas[1] + 50 > areas[2] + 100
+
+
 def test_the_card_says_which_scores_are_kept_unless_somebody_else_does() -> None:
     oracle = Oracle()
     oracle.card = oracle.card.model_copy(update={"score_threshold": 0.95})

@@ -93,6 +93,14 @@ def test_a_thin_leg_keeps_its_area(angle: float, thickness: float) -> None:
     assert outline.area == pytest.approx(leg.area, rel=0.0125)
 
 
+def test_an_outline_lies_where_the_network_is_as_sure_as_the_threshold() -> None:
+    shape = disc(128, 128, 100)
+    (outline,) = trace(instance_of(shape), 1 / (1 + np.exp(-3)))
+    assert outline.area == pytest.approx(shape.buffer(-3).area, rel=0.01)
+    (none,) = trace(instance_of(shape), 1 / (1 + np.exp(-60)))
+    assert none.is_empty
+
+
 def test_holes_are_kept() -> None:
     ring = disc(128, 128, 120).difference(disc(128, 128, 60))
     (outline,) = trace(instance_of(ring))

@@ -89,7 +89,13 @@ def look(
     def outline(work: tuple[range, list[TileInstances]]) -> Seen:
         batch, seen = work
         fragments = [
-            fragments_of(found, sheets[number], int(first_tiles[number]), margin, thresholds.fragment)
+            fragments_of(
+                found[found.scores > thresholds.fragment],
+                sheets[number],
+                int(first_tiles[number]),
+                margin,
+                segmenter.card.mask_threshold,
+            )
             for number, found in zip(batch, seen, strict=True)
         ]
         sightings = [sightings_of(found, sheets[number]) for number, found in zip(batch, seen, strict=True)]
@@ -112,18 +118,17 @@ def read_sheet(image: LazyImage, sheet: Sheet, side: int) -> npt.NDArray[np.uint
 
 
 def fragments_of(
-    instances: TileInstances, sheet: Sheet, first_tile: int, margin: int, score_threshold: float
+    instances: TileInstances, sheet: Sheet, first_tile: int, margin: int, mask_threshold: float
 ) -> Fragments:
     """Return the outlines that a sheet shows, in pixels of the native level, and which edges of its tiles may cut them.
 
     What lies in the gaps between tiles is nothing.
     """
-    instances = instances[instances.scores > score_threshold]
     owner = _owners(instances.boxes, sheet)
     instances, owner = instances[owner >= 0], owner[owner >= 0]
     columns = _columns(sheet)
     windows, corners = columns.windows[owner], columns.corners[owner]
-    polygons = _within(trace(instances), corners, windows)
+    polygons = _within(trace(instances, mask_threshold), corners, windows)
     seen = ~shapely.is_empty(polygons)
     polygons, owner, windows, corners = polygons[seen], owner[seen], windows[seen], corners[seen]
     bounds = shapely.bounds(polygons).reshape(-1, 4) + np.tile(windows[:, :2] - corners, 2)

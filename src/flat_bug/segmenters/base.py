@@ -49,6 +49,8 @@ class ModelCard(BaseModel):
             down until the whole image is no longer than this.
         max_detections: Most detections per tile.
         score_threshold: Instances that score above this are kept unless the user says otherwise.
+        mask_threshold: A mask cell is the animal's where the network is surer than this. Networks that blur their masks
+            draw outlines too large at 0.5.
         sha256: Digest of the weight file.
         licence: Licence of the weights.
         description: What it is, one paragraph.
@@ -73,6 +75,7 @@ class ModelCard(BaseModel):
     largest_object: PositiveInt = 1024
     max_detections: PositiveInt = 1000
     score_threshold: float = Field(ASSUMED_SCORE_THRESHOLD, ge=0, le=1)
+    mask_threshold: float = Field(0.5, gt=0, lt=1)
     sha256: str = ""
     licence: str = "unknown"
     description: str = ""

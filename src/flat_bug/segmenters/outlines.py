@@ -36,16 +36,17 @@ def reach(boxes: Floats, cells: Floats) -> Floats:
     return np.hstack([boxes[:, :2] - beyond, boxes[:, 2:] + beyond])
 
 
-def trace(instances: TileInstances) -> Polygons:
-    """Return the outline of each instance at the zero level of its logits.
+def trace(instances: TileInstances, threshold: float = 0.5) -> Polygons:
+    """Return the outline of each instance: where the network is as sure as the threshold that it is the animal.
 
     Logits are interpolated between cell centres, by curves to half cells and linearly from there. An animal ends where
     its frame ends, and near its box.
 
     Returns:
-        ``(n,)`` valid shapely ``Polygon`` or ``MultiPolygon`` in tile pixels; empty where no logit is positive.
+        ``(n,)`` valid shapely ``Polygon`` or ``MultiPolygon`` in tile pixels; empty where no cell is.
     """
-    outlines = _assemble([_parts(mask) for mask in instances.masks])
+    level = np.float32(np.log(threshold / (1 - threshold)))
+    outlines = _assemble([_parts(mask - level) for mask in instances.masks])
     shapes = np.array([mask.shape[::-1] for mask in instances.masks], np.float64).reshape(-1, 2)
     cells = (instances.frames[:, 2:] - instances.frames[:, :2]) / shapes
     owner = np.repeat(np.arange(len(outlines)), shapely.get_num_coordinates(outlines))
