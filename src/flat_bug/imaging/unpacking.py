@@ -4,7 +4,7 @@ import tempfile
 
 import pyvips
 
-TILE = 512
+TILE = 256
 """Greatest side of the tiles of the temporary file, in pixels."""
 READS_ANYWHERE = 1
 """Flag of a loader of libvips that decodes only what is looked at (VIPS_FOREIGN_PARTIAL)."""

@@ -12,9 +12,10 @@ from flat_bug.instances.pixels import Pixels
 from flat_bug.instances.table import Instances
 
 Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 PIXELS_AT_ONCE = 1 << 19
-"""Of a huge animal, so that memory stays bounded."""
+"""Of a huge animal, or of many small ones."""
 NAMES = ("red", "green", "blue", "lab_l", "lab_a", "lab_b")
 
 
@@ -26,20 +27,35 @@ def mean_colours(table: Instances, pixels: Pixels) -> dict[str, Floats]:
     Raises:
         ImageError: The image is damaged there.
     """
-    means = np.full((len(table), len(NAMES)), np.nan)
+    sums, weights = np.zeros((len(NAMES), len(table))), np.zeros(len(table))
+    for row, share, colours in _batches(table, pixels):
+        weights += np.bincount(row, share, len(table))
+        sums += [np.bincount(row, share * values, len(table)) for values in (*colours.T, *_lab(colours).T)]
+    with np.errstate(invalid="ignore"):
+        return dict(zip(NAMES, np.where(weights > 0, sums / weights, np.nan), strict=True))
+
+
+def _batches(table: Instances, pixels: Pixels) -> Iterator[tuple[Rows, Floats, npt.NDArray[np.uint8]]]:
+    """Yield pixels, of many small animals at once: whose each is, how much of it the animal covers, and its colour."""
+    batch, waiting = [], 0
     for row, polygon in enumerate(table.polygons):
-        sums, weight = np.zeros(len(NAMES)), 0.0
         for x, y, width, height in _strips(table.boxes[row], table.width, table.height):
             covered = coverage(polygon, x, y, width, height)
             inside = covered > 0
-            shares = covered[inside].astype(np.float64)
-            if len(shares):
-                colours = pixels.read(x, y, width, height)[inside]
-                sums += np.concatenate([shares @ colours, shares @ _lab(colours)])
-                weight += float(shares.sum())
-        if weight > 0:
-            means[row] = sums / weight
-    return dict(zip(NAMES, means.T.copy(), strict=True))
+            if not inside.any():
+                continue
+            batch.append((row, covered[inside].astype(np.float64), pixels.read(x, y, width, height)[inside]))
+            waiting += len(batch[-1][1])
+            if waiting >= PIXELS_AT_ONCE:
+                yield _joined(batch)
+                batch, waiting = [], 0
+    if batch:
+        yield _joined(batch)
+
+
+def _joined(batch: list[tuple[int, Floats, npt.NDArray[np.uint8]]]) -> tuple[Rows, Floats, npt.NDArray[np.uint8]]:
+    rows, shares, colours = zip(*batch, strict=True)
+    return np.repeat(rows, [len(share) for share in shares]), np.concatenate(shares), np.concatenate(colours)
 
 
 def _strips(box: Floats, image_width: int, image_height: int) -> Iterator[tuple[int, int, int, int]]:
