@@ -299,6 +299,8 @@ def _same(mine: object, theirs: object) -> bool:
         if mine.dtype == object:
             return mine.shape == theirs.shape and bool(np.all(shapely.equals_identical(mine, theirs)))
         return np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f")
+    if isinstance(mine, np.ndarray) or isinstance(theirs, np.ndarray):
+        return False  # None, for instance, of which numpy would make an array of answers
     if isinstance(mine, dict) and isinstance(theirs, dict):
         return mine.keys() == theirs.keys() and all(_same(mine[name], theirs[name]) for name in mine)
     return mine == theirs

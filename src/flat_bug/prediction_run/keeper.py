@@ -9,6 +9,7 @@ from typing import Self
 
 import flat_bug
 from flat_bug.instances.formats import FORMATS
+from flat_bug.instances.metadata import Metadata, write_metadata
 from flat_bug.prediction_run.compiled import clear_compiled, refuse_others_files, write_compiled
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.layout import OutputSettings
@@ -100,6 +101,19 @@ class Keeper:
         looks = {path.name: look_of(path) for path in written.values()}
         self.memory, self._is_new = replace(self.memory, compiled=made_of, files=looks), True
         return written
+
+    def rewrite(self, image: InputImage, path: Path, metadata: Metadata) -> None:
+        """Write the JSON of an image anew, and go on to take it for done.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        known = self.memory.images.get(image.name)
+        is_as_left = known is not None and known.metadata == stamp_of(path)
+        self._clear()
+        write_metadata(path, metadata)
+        if known is not None and is_as_left:
+            self.memory.images[image.name], self._is_new = replace(known, metadata=stamp_of(path)), True
 
     def write(self) -> None:
         """Write what is to be remembered, if it has changed.

@@ -24,6 +24,7 @@ class OutputSettings(Settings):
     metadata: bool = Field(True, description="The JSON of the image.")
     coco: bool = Field(True, description="One COCO file of all images.")
     measurements: bool = Field(True, description="Length, width, colour and more of each instance, and a CSV of all.")
+    tracks: bool = Field(False, description="Numbers that the animals of a video keep from frame to frame.")
     formats: tuple[str, ...] = Field((), description="Formats of all images that other programs read.")
     viewer: bool = Field(False, description="A folder in which all images are looked at in a browser.")
     coco_rle: bool = Field(False, description="Run-length masks in the COCO file for all outlines.")

@@ -23,7 +23,7 @@ from flat_bug.predict import Predictor
 from flat_bug.prediction_run.inputs import InputImage
 from flat_bug.prediction_run.layout import Layout, OutputSettings, has_identifier
 from flat_bug.prediction_run.opener import Opener
-from flat_bug.prediction_run.parts import WHOLE, Part
+from flat_bug.prediction_run.parts import WHOLE
 from flat_bug.prediction_run.summary import Status
 from flat_bug.processors import usable_processors
 from flat_bug.progress import Report
@@ -119,6 +119,8 @@ class ResultsWriter:
     def _measured(self, image: InputImage, found: Metadata, pixels: Callable[[], LazyImage]) -> Metadata:
         """Return what was found with what is to be measured of it; what a former run has measured is kept."""
         table = replace(found.instances, **image.part.place_in_file())
+        if not self._settings.tracks:
+            table = replace(table, track_ids=None)
         if not self._settings.measurements:
             table = with_scale(replace(table, measurements={}), image.scale)
         elif table.measurements:
@@ -155,7 +157,6 @@ class ResultsWriter:
             made_of = (provenance.image_sha256, provenance.weights_sha256, provenance.settings)
             # Results of before cards were compared say nothing of theirs.
             same = made_of == expected and provenance.card_digest in ("", self._predictor.card.digest)
-            same = same and _is_there(found.instances, image.part)
             if same and self._settings.identifier in (None, found.identifier):
                 return found
         return None
@@ -220,11 +221,6 @@ def identifier_of(provenance: Provenance) -> str:
     """Return an identifier that is the same whenever pixels, weights and settings are the same."""
     made_of = [provenance.image_sha256, provenance.weights_sha256, provenance.settings]
     return str(uuid.uuid5(IDENTIFIERS, json.dumps(made_of, sort_keys=True)))
-
-
-def _is_there(table: Instances, part: Part) -> bool:
-    """Return whether a table is of a part of its file; its first page is the one that it is opened with."""
-    return (table.page or 1, table.frame_index) == (part.page or 1, part.frame_index)
 
 
 def _pages_besides(image: InputImage) -> int | None:

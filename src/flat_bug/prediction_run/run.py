@@ -18,6 +18,7 @@ from flat_bug.prediction_run.one_image import Finished, Place, attempt, work_of
 from flat_bug.prediction_run.pace import showing
 from flat_bug.prediction_run.remembered import Remembered
 from flat_bug.prediction_run.summary import PredictionRun, summary_of
+from flat_bug.prediction_run.tracks import write_tracks
 from flat_bug.prediction_run.viewing import VIEWER, view_results
 from flat_bug.progress import reporting, track
 
@@ -138,6 +139,8 @@ def compile_results(
     rows, summary_file = tuple(each.row for each in finished), output / SUMMARY_NAME
     pairs = zip(images, finished, strict=True)
     found = [(image, each.metadata) for image, each in pairs if each.metadata]
+    if settings.tracks:
+        write_tracks(found, keeper.rewrite)
     written = keeper.compiled(found)
     write_text(summary_file, summary_of(rows).write_csv())
     if settings.viewer:

@@ -27,6 +27,7 @@ class ResultOptions:
         no_metadata: Leave out the JSON of each image.
         no_compiled_coco: Leave out coco_instances.json.
         only_overviews: Write overviews and the summary only.
+        track: Number the animals of each video, and keep the numbers from frame to frame.
         long_format: Write into three shared folders (overviews, crops, metadata), not one for each image.
         fast: Make smaller overviews.
         id: Last part of the file names; by default made from the content of the image.
@@ -41,6 +42,7 @@ class ResultOptions:
     no_metadata: bool = False
     no_compiled_coco: Annotated[bool, Parameter(name=["--no-compiled-coco", "-C"])] = False
     only_overviews: bool = False
+    track: bool = False
     long_format: bool = False
     fast: Annotated[bool, Parameter(name=["--fast", "-f"])] = False
     id: str | None = None
@@ -65,6 +67,11 @@ class ResultOptions:
 
         if self.only_overviews and self.no_overviews:
             raise UsageError("--only-overviews and --no-overviews leave nothing to write", mend="Give one of them.")
+        if self.track and (self.no_metadata or self.only_overviews or self.no_save):
+            raise UsageError(
+                "--track writes numbers of animals into the JSON of each frame, and another option leaves it out",
+                mend="Give one of them.",
+            )
         formats, cutting = formats or FormatChoice(), (crops or CropChoice()).chosen()
         others = formats.chosen()
         if self.no_save and (others["formats"] or others["viewer"]):
@@ -86,6 +93,7 @@ class ResultOptions:
             "metadata": not (self.no_metadata or self.only_overviews),
             "coco": not (self.no_compiled_coco or self.only_overviews),
             "measurements": measure,
+            "tracks": self.track,
             "long_format": self.long_format,
             "fast": self.fast,
             "identifier": self.id,
