@@ -1,6 +1,7 @@
 """``fb predict`` on videos: each frame is an image of the run, and damage costs what is damaged."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_each_frame_is_an_image_that_says_where_it_is_from(
     assert [row["instances"] for row in rows.values()] == [2] * FRAMES
     assert [row["frame_index"] for row in rows.values()] == list(range(FRAMES))
     assert [row["time_s"] for row in rows.values()] == pytest.approx(np.arange(FRAMES) / 10)
-    row = rows[f"film_f000007{film.suffix}"]
+    row = rows["film_f000007.png"]
     assert (row["file"], row["width"], row["height"]) == (name, WIDTH, HEIGHT)
     written = metadata(tmp_path / "out", "film_f000007")
     assert (written["image_path"], written["frame_index"]) == (str(film), 7)
@@ -81,13 +82,13 @@ def test_what_is_no_number_of_frames_nor_of_seconds(words: str) -> None:
 def test_a_folder_and_a_list_may_hold_videos_and_same_stems_are_kept_apart(tmp_path: Path) -> None:
     for name in ("film.mp4", "film.mov", "sub/film.mp4"):
         write_film(tmp_path / "in" / name, walk(2))
-    for name in ("film.png", "film_f000001.mp4.png"):
+    for name in ("film.png", "film_f000001.png"):
         Image.fromarray(walk(1)[0]).save(tmp_path / "in" / name)
     expected = {
-        "film.mov": ["film_f000000", "film_f000001"],
-        "film.mp4": ["film_f000000__mp4", "film_f000001__mp4"],
+        "film.mov": ["film_f000000", "film.mov_f000001"],
+        "film.mp4": ["film.mp4_f000000", "film.mp4_f000001"],
         "film.png": ["film"],
-        "film_f000001.mp4.png": ["film_f000001.mp4"],
+        "film_f000001.png": ["film_f000001"],
         "sub/film.mp4": ["sub__film_f000000", "sub__film_f000001"],
     }
     (tmp_path / "list.txt").write_text("\n".join(f"in/{name}" for name in expected))
@@ -95,6 +96,7 @@ def test_a_folder_and_a_list_may_hold_videos_and_same_stems_are_kept_apart(tmp_p
         found = find_images([given], recursive=True)
         assert {file: [image.name for image in found if image.source == file] for file in expected} == expected
         assert len({image.file_name for image in found}) == len(found)
+        assert all(image.file_name.endswith(".png") for image in found)
 
 
 def test_an_input_of_a_run_on_a_cluster_is_read_back_with_its_frame(tmp_path: Path) -> None:
@@ -147,6 +149,27 @@ def test_a_line_of_the_table_of_scales_is_for_all_frames_of_a_film(spots_network
     (tmp_path / "scales.csv").write_text("image,px_per_mm\nfilm.mp4,20\n")
     predict(spots_network, film, tmp_path / "out", "--scale-csv", str(tmp_path / "scales.csv"))
     assert metadata(tmp_path / "out", "film_f000001")["mm_per_px"] == pytest.approx(0.05)
+
+
+class TestWithoutPyAV:
+    """Videos need it, and images do not."""
+
+    @pytest.fixture(autouse=True)
+    def without(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        write_film(tmp_path / "in" / "film.mp4", walk(2))
+        monkeypatch.setitem(sys.modules, "av", None)
+
+    def test_a_video_alone_says_what_to_install(
+        self, spots_network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert fb("predict", "-i", tmp_path / "in", "-o", tmp_path / "out", "-w", spots_network) == 3
+        assert "Install flat-bug[video]." in capsys.readouterr().err
+
+    def test_images_beside_a_video_are_done(self, spots_network: Path, tmp_path: Path) -> None:
+        Image.fromarray(walk(1)[0]).save(tmp_path / "in" / "a.png")
+        code, rows = predict(spots_network, tmp_path / "in", tmp_path / "out")
+        assert (code, rows["a.png"]["instances"]) == (1, 2)
+        assert rows["film.mp4"]["reason"] == "videos need PyAV: Install flat-bug[video]."
 
 
 class TestDamage:

@@ -14,12 +14,14 @@ import shapely
 from flat_bug.datasets.coco import CocoFile, GroundTruthImage, read_coco
 from flat_bug.errors import DatasetError, UsageError
 from flat_bug.files import printable
+from flat_bug.imaging.video_index import is_video
 from flat_bug.instances.formats import COCO_NAME
 from flat_bug.instances.image_result import ImageResult
 from flat_bug.instances.metadata import read_metadata
 from flat_bug.instances.table import Instances, Provenance
 from flat_bug.prediction_run.inputs import unique_names
 from flat_bug.prediction_run.layout import SEPARATOR
+from flat_bug.prediction_run.parts import FRAME_SUFFIX
 
 IMAGE_PATH = re.compile(rb'"image_path"\s*:\s*("(?:[^"\\]|\\.)*")')
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
@@ -58,8 +60,10 @@ class FormerResults:
         sources = _below_common_folder(paths)
         file_names, times = list(sources), Counter(paths)
         for row, path in enumerate(paths):
-            if times[path] > 1:  # pages or frames of one file
-                file_names[row] = file_names[row].with_name(names[row] + file_names[row].suffix)
+            is_frame = is_video(Path(path))
+            if is_frame or times[path] > 1:  # or pages of one file
+                suffix = FRAME_SUFFIX if is_frame else file_names[row].suffix
+                file_names[row] = file_names[row].with_name(names[row] + suffix)
         # Results of one run are called what they are called there; those of several runs may share names.
         if len(set(names)) < len(names):
             unique = unique_names(file_names)

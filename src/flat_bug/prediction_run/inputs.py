@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import count
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 from flat_bug.errors import UsageError
@@ -17,7 +17,7 @@ from flat_bug.imaging.video_index import SUFFIXES
 from flat_bug.instances.formats import FORMATS
 from flat_bug.measurement import Scale
 from flat_bug.prediction_run.layout import SEPARATOR
-from flat_bug.prediction_run.parts import WHOLE, Every, Part, WhichPage, parts_of
+from flat_bug.prediction_run.parts import FRAME_SUFFIX, WHOLE, Every, Part, WhichPage, parts_of
 from flat_bug.prediction_run.viewing import VIEWER
 
 DEFAULT_PATTERN = r"\.(jpe?g|png|tiff?|webp|heic|heif|avif|jp2|jxl)$"
@@ -112,7 +112,7 @@ def find_images(
     parts = parts_of([path for _, path in found], page, every)
     taken = {PurePosixPath(file_name) for file_name, _ in found}
     images = [
-        (_with_suffix(PurePosixPath(file_name), part.suffix, taken), path, part)
+        (_name_of_part(PurePosixPath(file_name), part, taken), path, part)
         for (file_name, path), several in zip(found, parts, strict=True)
         for part in several
     ]
@@ -120,13 +120,19 @@ def find_images(
     return [InputImage(path, name.as_posix(), names[name], part=part) for name, path, part in images[:limit]]
 
 
-def _with_suffix(file_name: PurePosixPath, suffix: str, taken: set[PurePosixPath]) -> PurePosixPath:
-    """Return a name for a part of a file that no file has: ``card_p2.tif``, or else ``card.tif_p2.tif``."""
-    if not suffix:
+def _name_of_part(file_name: PurePosixPath, part: Part, taken: set[PurePosixPath]) -> PurePosixPath:
+    """Return a name for a part of a file that nothing has, and note it: ``card_p2.tif``, or else ``card.tif_p2.tif``.
+
+    A frame is called as the picture of it would be that FFmpeg extracts.
+    """
+    if not part.suffix:
         return file_name
-    stems = (file_name.stem, *(file_name.name + "_" * number for number in range(len(taken))))
-    named = (file_name.with_name(f"{stem}{suffix}{file_name.suffix}") for stem in stems)
-    return next(name for name in named if name not in taken)
+    end = part.suffix + (file_name.suffix if part.frame_index is None else FRAME_SUFFIX)
+    stems = chain([file_name.stem], (file_name.name + "_" * number for number in count()))
+    named = (file_name.with_name(stem + end) for stem in stems)
+    chosen = next(name for name in named if name not in taken)
+    taken.add(chosen)
+    return chosen
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

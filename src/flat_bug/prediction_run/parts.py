@@ -21,6 +21,9 @@ READERS = 16
 EVERY = re.compile(r"(\d{1,9})|(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*s")
 """A number of frames, or of seconds."""
 
+FRAME_SUFFIX = ".png"
+"""Of the names of frames, as other programs want them, which know pictures only."""
+
 WhichPage = int | Literal["all"] | None
 """A page, counted from 1; ``all``; or None for the one that a file is opened with."""
 
@@ -120,7 +123,7 @@ def parts_of(paths: Sequence[Path], page: WhichPage = None, every: Every | None 
                 parts[row] = (Part(fault=error.what),)
             except MissingPartError as error:
                 missing.append(error)
-                parts[row] = (Part(fault=" ".join(filter(None, [error.what, error.mend]))),)
+                parts[row] = (Part(fault=": ".join(filter(None, [error.what, error.mend]))),)
     if missing and len(missing) == len(paths):
         raise missing[0]
     return parts
