@@ -6,6 +6,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from flat_bug.pyramid.fragments import Animals, Flags, Floats, Fragments, Polygons, Rows
+from flat_bug.pyramid.shared import shared_areas
 
 AGREEMENT = 0.5
 """Two cut fragments are parts of one animal if they agree this well (IoU) where both tiles look."""
@@ -68,7 +69,7 @@ def _agree(fragments: Fragments, first: Rows, second: Rows) -> Flags:
     zones = shapely.box(*low.T, *high.T)
     ones = shapely.intersection(fragments.polygons[first], zones)
     others = shapely.intersection(fragments.polygons[second], zones)
-    shared = shapely.area(shapely.intersection(ones, others))
+    shared = shared_areas(ones, others)
     total = _touched_area(ones, others) + _touched_area(others, ones) - shared
     return np.asarray((shared > 0) & (shared >= AGREEMENT * total))
 

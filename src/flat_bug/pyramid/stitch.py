@@ -12,6 +12,7 @@ import shapely
 
 from flat_bug.pyramid.fragments import Animals, Flags, Floats, Fragments, Polygons, Rows
 from flat_bug.pyramid.joining import join, ties
+from flat_bug.pyramid.shared import shared_areas
 from flat_bug.pyramid.views import best_views
 from flat_bug.suppression import keep_best
 
@@ -105,7 +106,7 @@ def _overlapping(polygons: Polygons) -> _Pairs:
     first, second = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     first, second = first[first < second], second[first < second]
     areas = shapely.area(polygons)
-    shared = shapely.area(shapely.intersection(polygons[first], polygons[second]))
+    shared = shared_areas(polygons[first], polygons[second])
     return _Pairs(first, second, np.column_stack([areas[first], areas[second]]), shared)
 
 

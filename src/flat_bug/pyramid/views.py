@@ -5,6 +5,7 @@ import shapely
 
 from flat_bug.pyramid.fragments import Flags, Floats, Fragments
 from flat_bug.pyramid.joining import ties
+from flat_bug.pyramid.shared import shared_areas
 from flat_bug.suppression import keep_best
 
 SAME = 0.5
@@ -36,7 +37,7 @@ def best_views(fragments: Fragments) -> Flags:
     )
     first, second = first[rivals], second[rivals]
     areas = shapely.area(fragments.polygons)
-    shared = shapely.area(shapely.intersection(fragments.polygons[first], fragments.polygons[second]))
+    shared = shared_areas(fragments.polygons[first], fragments.polygons[second])
     same = shared >= SAME * (areas[first] + areas[second] - shared)
     explained = ~clean[second] & (shared >= EXPLAINED * areas[second])
     rank = np.lexsort((*ties(fragments.polygons), -fragments.scores, -_room(fragments), ~clean)).argsort()
