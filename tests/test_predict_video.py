@@ -151,6 +151,17 @@ def test_a_line_of_the_table_of_scales_is_for_all_frames_of_a_film(spots_network
     assert metadata(tmp_path / "out", "film_f000001")["mm_per_px"] == pytest.approx(0.05)
 
 
+def test_a_video_says_no_resolution_and_an_image_beside_it_may(
+    spots_network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_film(tmp_path / "in" / "film.mp4", walk(2))
+    Image.fromarray(walk(1)[0]).save(tmp_path / "in" / "a.png", dpi=(254, 254))
+    assert predict(spots_network, tmp_path / "in", tmp_path / "out", "--scale-from-dpi")[0] == 0
+    assert "2 of 3 images are measured in pixels only: film_f000000.png: a video says no" in capsys.readouterr().err
+    assert metadata(tmp_path / "out", "a")["mm_per_px"] == pytest.approx(0.1)
+    assert metadata(tmp_path / "out", "film_f000000")["mm_per_px"] is None
+
+
 class TestWithoutPyAV:
     """Videos need it, and images do not."""
 
