@@ -1,15 +1,24 @@
 """A magnified look gives a small animal a better outline, and changes nothing else."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from shapely.affinity import rotate
 from tests.oracle import BLUE, RED, Oracle, draw
 
 from flat_bug.config import PredictSettings
 from flat_bug.instances.table import Instances
+from flat_bug.looking import Seen
 from flat_bug.predict import Predictor
+from flat_bug.pyramid.attention import Sightings
+from flat_bug.pyramid.fragments import Animals, Fragments
+from flat_bug.pyramid.packing import Sheet
+from flat_bug.refining import refined
 from flat_bug.segmenters.base import TileInstances
 
 LEG = rotate(shapely.box(120, 200, 170, 203), 30)
@@ -17,6 +26,12 @@ SMALL = shapely.Point(60.3, 50.8).buffer(7)
 LARGE = shapely.Point(420, 300).buffer(100)
 PICTURE = shapely.box(0, 0, 600, 500)
 CELL = 4
+NO_BOXES, NO_SCORES = np.empty((0, 4)), np.empty(0)
+NO_ROWS = np.empty(0, np.int64)
+NO_SIGHTINGS = Sightings(NO_BOXES, NO_SCORES, NO_SCORES)
+NO_FRAGMENTS = Fragments(
+    np.empty(0, object), NO_SCORES, NO_ROWS, NO_SCORES, NO_ROWS, NO_BOXES, np.empty((0, 4), np.bool_)
+)
 
 
 class Coarse(Oracle):
@@ -102,6 +117,25 @@ def test_an_animal_keeps_its_outline_where_the_magnified_look_shows_nothing() ->
     assert len(kept) == 2
     assert shapely.equals(kept.polygons, plain.polygons).all()
     assert (kept.levels == 1).all()
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    boxes=st.lists(st.tuples(*[st.floats(0, 4000)] * 2, *[st.floats(0.5, 1000)] * 2), min_size=1, max_size=4),
+    side=st.sampled_from([64, 256, 640, 1024]),
+)
+def test_windows_fit_on_a_tile(boxes: list[tuple[float, float, float, float]], side: int) -> None:
+    polygons = shapely.box(*np.array([(x, y, x + width, y + height) for x, y, width, height in boxes]).T)
+    nothing = np.zeros(len(boxes))
+    animals = Animals(polygons, nothing, nothing.astype(int), nothing + 1 / 64, nothing > 0, nothing.astype(int))
+
+    def look(sheets: tuple[Sheet, ...]) -> Iterator[Seen]:
+        for place in (place for sheet in sheets for place in sheet):
+            assert 0 < place.tile.width <= side
+            assert 0 < place.tile.height <= side
+        yield Seen(len(sheets), NO_FRAGMENTS, NO_SIGHTINGS)
+
+    assert refined(animals, (5000, 5000), side, look).polygons.tolist() == polygons.tolist()
 
 
 def test_animals_on_the_border_and_in_corners_stay_in_the_image() -> None:

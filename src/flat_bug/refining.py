@@ -49,8 +49,8 @@ def magnifications(animals: Animals, side: int) -> Floats:
     """Return the scale at which each animal is about as large as wanted: a power of two."""
     bounds = shapely.bounds(animals.polygons).reshape(-1, 4)
     longer = np.maximum((bounds[:, 2:] - bounds[:, :2]).max(axis=1, initial=0), 1)
-    # The nearest power of two may be larger by a half, and the animal must fit on a tile.
-    wanted = min(WANTED, (side - 2 * _context(side)) / np.sqrt(2))
+    # The nearest power of two may be larger by the root of two, and whole pixels by two: the animal must fit on a tile.
+    wanted = min(WANTED, (side - 2 * _context(side) - 2) / np.sqrt(2))
     return np.asarray(2 ** np.minimum(np.rint(np.log2(wanted / longer)), np.log2(MOST)))
 
 
