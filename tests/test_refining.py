@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shapely.affinity import rotate
 from tests.oracle import BLUE, RED, Oracle, draw
@@ -124,6 +124,7 @@ def test_an_animal_keeps_its_outline_where_the_magnified_look_shows_nothing() ->
     boxes=st.lists(st.tuples(*[st.floats(0, 4000)] * 2, *[st.floats(0.5, 1000)] * 2), min_size=1, max_size=4),
     side=st.sampled_from([64, 256, 640, 1024]),
 )
+@example(boxes=[(100.5, 100.5, 47.99, 10)], side=64)  # nearly as long as fits, and between pixels
 def test_windows_fit_on_a_tile(boxes: list[tuple[float, float, float, float]], side: int) -> None:
     polygons = shapely.box(*np.array([(x, y, x + width, y + height) for x, y, width, height in boxes]).T)
     nothing = np.zeros(len(boxes))
