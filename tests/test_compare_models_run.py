@@ -172,7 +172,7 @@ def test_the_guides_command_is_understood(
         (["--slurm", "mem"], "has no value"),
         (["--jobs", "0"], "jobs"),
         (["--score-threshold", "3"], "score_threshold"),
-        (["-i", ""], "a path is empty"),
+        (["-i", ""], "a word of the command is empty\n    -i"),
         (["-g", "other.json"], "none of the 2 predicted images is in the ground truth"),
         (["-i", "/fb_yolo_of_nobody/images"], "Escape the variable"),
     ],

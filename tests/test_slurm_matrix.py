@@ -102,7 +102,11 @@ def test_the_matrix_after_all_faults_is_that_of_an_undisturbed_run(slurm: LocalS
     assert fb(*words, "-o", "undisturbed").returncode == 0
     expected = scores_of(Path("undisturbed"))
     scores = expected.filter(pl.col("dataset") == "(all)")
-    assert dict(zip(scores["model"], scores["f1"], strict=True)) == {"good": 0.5, "aside": 0.5, "spots": 0.0}
+    assert dict(zip(scores["model"], scores["f1"], strict=True)) == {
+        "good": 0.5,
+        "aside": 0.5,
+        "spots": pytest.approx(2 / 3),
+    }
 
     # A picture in the archive has lost a bit.
     sound = archive.read_bytes()

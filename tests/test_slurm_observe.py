@@ -83,6 +83,8 @@ class TestTheAccounting:
         """West of Greenwich a time in UTC lies ahead, and sacct refuses it."""
         run = place.submit([task("a", kill="bootstrap.sh")], "retries=0")
         run.wait_until_ended()
+        # The controller hands it over to the accounting some seconds later.
+        wait(lambda: place.cluster.ask("sacct", "-nXo", "state").split() == ["FAILED"] * 2, 60, run.report)
         for ended in run.path.glob("slurm/*/ended.json"):  # what the finaliser has seen
             ended.unlink()
         stand_in("squeue", place, monkeypatch, FORGOTTEN)
