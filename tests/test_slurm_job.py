@@ -97,7 +97,9 @@ def test_an_attempt_of_another_process_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "kind"), [("SIGUSR1", "time limit"), ("SIGTERM", "cancelled")])
-def test_a_task_that_dies_of_the_signal_was_ended_by_it(tmp_path: Path, number: str, kind: str) -> None:
+def test_a_task_that_dies_of_the_signal_was_ended_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, kind: str
+) -> None:
     job = Job(tmp_path, "one", goes_on=True)
     worker = f"""
         attempt.mkdir()
@@ -106,7 +108,8 @@ def test_a_task_that_dies_of_the_signal_was_ended_by_it(tmp_path: Path, number: 
         time.sleep(60)
     """
     # In a process of its own, as a job is: here other tests have left threads, any of which would take the signal.
-    supervisor = multiprocessing.get_context("fork").Process(target=job.run, args=(worker,))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    supervisor = multiprocessing.get_context("spawn").Process(target=job.run, args=(worker,))
     supervisor.start()
     supervisor.join()
     assert supervisor.exitcode == 0
