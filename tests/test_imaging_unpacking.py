@@ -134,3 +134,18 @@ def test_the_file_is_given_back_with_the_image(tmp_path: Path, temporary: Path) 
     del image
     gc.collect()
     assert open_files(temporary) == 0
+
+
+def test_tiles_that_cannot_be_written_are_no_fault_of_the_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WRITERS["jpeg.jpg"](tmp_path / "jpeg.jpg")
+    image = open_image(tmp_path / "jpeg.jpg")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("this folder is read-only")
+
+    monkeypatch.setattr("flat_bug.imaging.lazy.save_deep_zoom", refuse)
+    with pytest.raises(PermissionError):
+        image.save_tiles(tmp_path / "tiles", side=256, overlap=1)
+    assert everything(image).shape == PHOTO.shape

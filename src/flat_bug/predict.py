@@ -90,7 +90,7 @@ class Predictor:
         Args:
             image: A file; or an array ``(h, w)``, ``(h, w, 3)`` RGB or ``(h, w, 4)`` RGBA of ``uint8``, ``uint16`` or
                 floats from 0 to 1; or an image of Pillow, which is turned as its EXIF says; or what ``open_image``
-                gave, of which no SHA-256 is recorded.
+                gave, of which a SHA-256 is recorded where it is a file.
             on_progress: Called after each batch with the number of looks that are done, and with that of all of them,
                 which may become fewer on the way.
 

@@ -13,7 +13,7 @@ import pyvips
 
 from flat_bug.errors import ImageError
 from flat_bug.imaging.deep_zoom import save_deep_zoom
-from flat_bug.imaging.failures import no_temporary_file, unreadable
+from flat_bug.imaging.failures import unreadable
 from flat_bug.progress import Report
 
 # So many pixels of a reduced image, of three bytes each, are kept in memory to make coarse levels from.
@@ -124,9 +124,6 @@ class LazyImage:
                 yield
             except pyvips.Error as error:
                 self._damage = unreadable(self.name, error)
-                raise self._damage from error
-            except OSError as error:
-                self._damage = no_temporary_file(self.name, error)
                 raise self._damage from error
 
     @property

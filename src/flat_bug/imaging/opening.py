@@ -10,7 +10,7 @@ import pyvips
 from flat_bug.errors import ImageError
 from flat_bug.imaging.arrays import ArrayInterface, array_of, image_of
 from flat_bug.imaging.colour import to_srgb
-from flat_bug.imaging.failures import no_image, unreadable
+from flat_bug.imaging.failures import no_image, no_temporary_file, unreadable
 from flat_bug.imaging.lazy import LazyImage
 from flat_bug.imaging.limits import check_room, check_size, is_kept_in_memory
 from flat_bug.imaging.unpacking import reads_anywhere, unpack
@@ -65,7 +65,10 @@ def _unpacking(path: Path, page: int | None, image: pyvips.Image) -> Callable[[]
 
     def decode() -> pyvips.Image:
         from_start = load(path, page, access="sequential")
-        unpacked = unpack(to_srgb(from_start)).copy()
+        try:
+            unpacked = unpack(to_srgb(from_start)).copy()
+        except OSError as error:
+            raise no_temporary_file(str(path), error) from error
         if from_start.get_typeof("orientation") != 0:
             unpacked.set_type(pyvips.GValue.gint_type, "orientation", from_start.get("orientation"))
         return unpacked.autorot()
