@@ -11,8 +11,8 @@ from flat_bug.cli.interrupts import tidied_up
 from flat_bug.interruption import SECONDS_LATER, interrupt, stand_down
 
 
-def _log_handler_callback(seconds: float) -> None:
-    """Do what libvips calls for each line of its log: whatever is raised in here is lost."""
+def _marshal_image_progress(seconds: float) -> None:
+    """Do what libvips calls for each strip of a picture: whatever is raised in here is lost."""
     try:
         signal.raise_signal(signal.SIGUSR2)
         time.sleep(seconds)
@@ -34,7 +34,7 @@ def test_elsewhere_it_comes_at_once() -> None:
 
 def test_in_a_callback_it_comes_behind_it() -> None:
     def work() -> None:
-        _log_handler_callback(5 * SECONDS_LATER)
+        _marshal_image_progress(5 * SECONDS_LATER)
         time.sleep(60)
 
     with pytest.raises(KeyboardInterrupt):
@@ -42,13 +42,13 @@ def test_in_a_callback_it_comes_behind_it() -> None:
 
 
 def test_it_is_given_up_where_nothing_is_left_to_interrupt() -> None:
-    _log_handler_callback(0)
+    _marshal_image_progress(0)
     stand_down()
     time.sleep(5 * SECONDS_LATER)
 
 
 def test_the_callback_of_libvips_has_this_name() -> None:
-    assert callable(pyvips._log_handler_callback)  # type: ignore[attr-defined]
+    assert callable(pyvips.gobject._marshal_image_progress)
 
 
 @pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGTERM])

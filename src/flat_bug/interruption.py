@@ -3,8 +3,8 @@
 import signal
 from types import FrameType
 
-CALLBACKS = {"_log_handler_callback"}
-"""Functions that a library of C calls, here libvips: what is raised in one is printed and lost."""
+CALLBACKS = {"_marshal_image_progress"}
+"""Functions that a library of C calls, here libvips with its progress: what is raised in one is printed and lost."""
 SECONDS_LATER = 0.01
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyvips
 
 from flat_bug.errors import ImageError
+from flat_bug.vips import pyvips
 
 JPEG = "jpegload_buffer"
 LOADERS = {JPEG, "pngload_buffer", "tiffload_buffer"}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyvips
 import shapely
 
 from flat_bug.datasets.synthetic.scene import Animal, draw_scene
@@ -23,6 +22,7 @@ from flat_bug.errors import OutputError, UsageError
 from flat_bug.files import atomic_path, write_json
 from flat_bug.processors import usable_processors
 from flat_bug.progress import track
+from flat_bug.vips import pyvips
 
 GENERATOR_VERSION = "1.0"
 """Goes up with every change that alters pictures or outlines for the same seed."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyvips
 
 from flat_bug.errors import ImageError
 from flat_bug.evaluation.shapes import ImageOutlines, Shape, Window, draw_shapes, object_boxes, read_outlines
 from flat_bug.evaluation.standings import COUNTS, Standing, f1_of
 from flat_bug.evaluation.tables import image_table
 from flat_bug.imaging import LazyImage, open_image
+from flat_bug.vips import pyvips
 
 SCENES_PER_KIND = 4
 LONGEST_SIDE = 960

@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyvips
 
 from flat_bug.errors import ImageError
+from flat_bug.vips import pyvips
 
 KINDS = {1: ("b-w", "grey16"), 3: ("srgb", "rgb16"), 4: ("srgb", "rgb16")}
 """How libvips calls 8 and 16 bits of each number of bands."""

@@ -1,6 +1,6 @@
 """Bring the pixels of any image to 8-bit sRGB, lazily."""
 
-import pyvips
+from flat_bug.vips import pyvips
 
 EIGHT_BITS = 255.0
 WHITE = (255, 255, 255)

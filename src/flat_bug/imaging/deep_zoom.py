@@ -3,10 +3,9 @@
 import shutil
 from pathlib import Path
 
-import pyvips
-
 from flat_bug.errors import OutputError
 from flat_bug.progress import Report
+from flat_bug.vips import pyvips
 
 QUALITY = 85
 WRITING_FAILED = ("write failed", "unable to create", "No space left", "Disk quota")

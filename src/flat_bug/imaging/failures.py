@@ -3,9 +3,8 @@
 import tempfile
 from pathlib import Path
 
-import pyvips
-
 from flat_bug.errors import ImageError
+from flat_bug.vips import pyvips
 
 NO_ROOM = ("no space left on device", "file too large", "disk quota exceeded")
 """How the system says that a temporary file does not fit."""

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyvips
 
 from flat_bug.errors import ImageError
 from flat_bug.imaging.deep_zoom import save_deep_zoom
 from flat_bug.imaging.failures import unreadable
 from flat_bug.progress import Report
+from flat_bug.vips import pyvips
 
 # So many pixels of a reduced image, of three bytes each, are kept in memory to make coarse levels from.
 KEPT_PIXELS = 16_000_000

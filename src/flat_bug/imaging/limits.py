@@ -4,9 +4,8 @@ import os
 import shutil
 import tempfile
 
-import pyvips
-
 from flat_bug.errors import ImageError, UsageError
+from flat_bug.vips import pyvips
 
 MOST_PIXELS = 5_000_000_000
 """Of one image, unless the caller says otherwise: more than the largest JPEG has, and than any scanner makes."""

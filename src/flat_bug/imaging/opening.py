@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-import pyvips
 
 from flat_bug.errors import ImageError
 from flat_bug.imaging.arrays import ArrayInterface, array_of, image_of
@@ -14,6 +13,7 @@ from flat_bug.imaging.failures import no_image, no_temporary_file, unreadable
 from flat_bug.imaging.lazy import LazyImage
 from flat_bug.imaging.limits import check_room, check_size, is_kept_in_memory
 from flat_bug.imaging.unpacking import reads_anywhere, unpack
+from flat_bug.vips import pyvips
 
 # libvips also "loads" tables, matrices, PDF and SVG; an insect image is none of these.
 LOADERS = ("jpeg", "png", "tiff", "webp", "heif", "gif", "jp2k", "jxl", "openslide")

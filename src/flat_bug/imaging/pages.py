@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import pyvips
-
 from flat_bug.imaging.opening import load, pages_in, usual_page
+from flat_bug.vips import pyvips
 
 REDUCED, MASK = 1, 4
 """Bits of the tag NewSubfileType of a TIFF."""

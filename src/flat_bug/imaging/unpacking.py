@@ -2,7 +2,7 @@
 
 import tempfile
 
-import pyvips
+from flat_bug.vips import pyvips
 
 TILE = 256
 """Greatest side of the tiles of the temporary file, in pixels."""

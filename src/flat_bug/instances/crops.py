@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyvips
 import shapely
 
 from flat_bug.instances.coverage import alpha
 from flat_bug.instances.pixels import Pixels
 from flat_bug.instances.table import Instances
+from flat_bug.vips import pyvips
 
 MARGIN = 5
 """Image pixels around the box, as flat-bug 1.x has them."""

@@ -2,13 +2,13 @@
 
 import numpy as np
 import numpy.typing as npt
-import pyvips
 import shapely
 from matplotlib.transforms import Affine2D
 
 from flat_bug.instances.canvas import Canvas, Colour, Picture, path_of, path_of_box, path_of_text
 from flat_bug.instances.pixels import Pixels
 from flat_bug.instances.table import Instances
+from flat_bug.vips import pyvips
 
 LONGEST = 4000
 """Longest side of an overview, in pixels."""

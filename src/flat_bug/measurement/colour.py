@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyvips
 
 from flat_bug.instances.coverage import coverage
 from flat_bug.instances.pixels import Pixels
 from flat_bug.instances.table import Instances
+from flat_bug.vips import pyvips
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]

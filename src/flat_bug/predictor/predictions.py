@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyvips
 
 from flat_bug.errors import ImageError, UsageError
 from flat_bug.files import atomic_path
@@ -17,6 +16,7 @@ from flat_bug.instances.overview import encode_jpeg, overview
 from flat_bug.instances.table import Instances
 from flat_bug.prediction_run.layout import Layout
 from flat_bug.predictor.warn import formerly, warn, warn_of_no_effect
+from flat_bug.vips import pyvips
 
 
 class TensorPredictions:

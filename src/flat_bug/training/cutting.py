@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyvips
 import yaml
 
 from flat_bug.datasets.coco import read_coco
@@ -24,6 +23,7 @@ from flat_bug.processors import usable_processors
 from flat_bug.progress import track
 from flat_bug.pyramid.tiling import PADDING, scaled_size
 from flat_bug.training.tiles import Tile, TileSettings, choose, one_ring, tiles_of
+from flat_bug.vips import pyvips
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,12 @@
 """A small picture of an image that shows at a glance where its animals are."""
 
 import numpy as np
-import pyvips
 import shapely
 
 from flat_bug.instances.canvas import Canvas, Colour, path_of
 from flat_bug.instances.pixels import Pixels
 from flat_bug.instances.table import Instances
+from flat_bug.vips import pyvips
 
 LARGEST = (480, 360)
 SMALLEST_OUTLINE = 3
