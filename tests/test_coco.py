@@ -156,6 +156,7 @@ class TestRunLengthMasks:
             ({"size": [80, 100], "counts": "o" * 40 + "1"}, "broken"),
             ({"size": [80, 100], "counts": ["1", "3"]}, "no counts"),
             ({"size": [80, 100], "counts": [10**24]}, "no counts"),
+            ({"size": [80, 100], "counts": [-(10**24)]}, "no counts"),
         ],
     )
     def test_a_broken_mask_is_refused_by_name(self, read, mask, reason):

@@ -50,7 +50,7 @@ def _size(size: Any) -> tuple[int, int]:
 def _counts(counts: Any) -> Integers:
     if isinstance(counts, str):
         return _decompress(counts)
-    if isinstance(counts, list) and all(isinstance(count, int) and count <= MOST_PIXELS for count in counts):
+    if isinstance(counts, list) and all(isinstance(count, int) and abs(count) <= MOST_PIXELS for count in counts):
         return np.asarray(counts, np.int64)
     raise ValueError("the run-length mask has no counts")
 
