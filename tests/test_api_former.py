@@ -16,6 +16,7 @@ from tests.oracle import RED, Oracle, draw
 from tests.test_predictor import BEETLES, PICTURE
 
 import flat_bug
+from flat_bug.config import PredictSettings
 from flat_bug.errors import ConfigError, ImageError, UsageError, WeightsError
 from flat_bug.predictor import Predictor, TensorPredictions
 
@@ -189,6 +190,14 @@ def test_what_is_chosen_for_one_image_is_not_chosen_for_the_next(path: str) -> N
     assert former(path, scale_before=0.5).instances.levels.max() <= 0.5
     assert former.predictor.settings == flat_bug.Predictor(Oracle()).settings
     assert former(path).instances == flat_bug.Predictor(Oracle())(path)
+
+
+@OLD
+def test_what_was_set_holds_for_each_image_that_nothing_else_is_chosen_for(path: str) -> None:
+    former = Predictor(Oracle(), cfg={"single_scale": True, "scale_before": 0.5})
+    for chosen in ({}, {"scale_before": 1}, {"single_scale": False}):
+        settings = PredictSettings.model_validate({"single_scale": True, "scale_before": 0.5} | chosen)
+        assert former(path, **chosen).instances == flat_bug.Predictor(Oracle(), settings)(path)
 
 
 @OLD

@@ -55,7 +55,7 @@ class Predictor:
         Raises:
             ConfigError: A setting is unknown or impossible.
         """
-        self._set(_settings(values))
+        self.predictor = self._changed(_settings(values))
         return self
 
     @formerly("flat_bug.Predictor(model)(image), which returns Instances")
@@ -64,40 +64,26 @@ class Predictor:
         image: Any,
         path: str | None = None,
         scale_increment: float = FORMER_INCREMENT,
-        scale_before: float = 1,
-        single_scale: bool = False,
+        scale_before: float | None = None,
+        single_scale: bool | None = None,
     ) -> TensorPredictions:
-        """Find the animals in an image: a path, or a tensor or an array ``(3, h, w)``; see ``flat_bug.Predictor``."""
+        """Find the animals in an image: a path, or a tensor or an array ``(3, h, w)``; see ``flat_bug.Predictor``.
+
+        What is not given of ``scale_before`` and ``single_scale`` is as it was set.
+        """
         warn_of_no_effect({"scale_increment": (scale_increment, FORMER_INCREMENT)})
-        return self._predict(image, path, scale_before, single_scale)
-
-    @formerly("flat_bug.Predictor(model)(image), which returns Instances")
-    def __call__(
-        self,
-        image: Any,
-        path: str | None = None,
-        scale_increment: float = FORMER_INCREMENT,
-        scale_before: float = 1,
-        single_scale: bool = False,
-    ) -> TensorPredictions:
-        """Find the animals in an image; see ``pyramid_predictions``."""
-        warn_of_no_effect({"scale_increment": (scale_increment, FORMER_INCREMENT)})
-        return self._predict(image, path, scale_before, single_scale)
-
-    def _set(self, values: dict[str, Any]) -> None:
-        settings = PredictSettings.from_mapping(self.predictor.settings.model_dump() | values)
-        self.predictor = predict.Predictor(self.predictor.segmenter, settings)
-
-    def _predict(self, image: Any, path: str | None, scale_before: float, single_scale: bool) -> TensorPredictions:
+        given = {"scale_before": scale_before, "single_scale": single_scale}
         source = image if isinstance(image, str | Path) else _bands_last(image)
-        before = self.predictor.settings
-        self._set({"scale_before": scale_before, "single_scale": single_scale})
-        try:
-            found = self.predictor(source)
-        finally:
-            self.predictor = predict.Predictor(self.predictor.segmenter, before)
+        found = self._changed({name: value for name, value in given.items() if value is not None})(source)
         where = str(source) if isinstance(source, str | Path) else path
         return TensorPredictions(found, open_image(source), where)
+
+    __call__ = pyramid_predictions
+
+    def _changed(self, values: dict[str, Any]) -> predict.Predictor:
+        """Return the predictor with other settings, by their new names."""
+        settings = PredictSettings.from_mapping(self.predictor.settings.model_dump() | values)
+        return predict.Predictor(self.predictor.segmenter, settings)
 
 
 def _settings(values: dict[str, Any] | str | Path | None) -> dict[str, Any]:
