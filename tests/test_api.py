@@ -97,7 +97,7 @@ def test_images_from_a_generator_are_asked_for_one_ahead() -> None:
     assert told == [(1, None), (2, None), (3, None), (4, None)]
 
 
-def test_the_next_image_is_read_while_the_network_looks_at_this_one(tmp_path: Path) -> None:
+def test_the_next_image_is_read_while_the_network_looks_at_this_one() -> None:
     """The network waits until the next image has been opened, which would never be if it were not read meanwhile."""
     opened = threading.Event()
 
