@@ -9,8 +9,15 @@ import pytest
 import tifffile
 from tests.spots import fb, spots
 
+from flat_bug.config import PredictSettings
+from flat_bug.files import sha256_of
 from flat_bug.imaging.pages import pages_of
-from flat_bug.prediction_run import find_images
+from flat_bug.instances.metadata import read_metadata
+from flat_bug.predict import Predictor
+from flat_bug.prediction_run import InputImage, OutputSettings, find_images
+from flat_bug.prediction_run.layout import Layout
+from flat_bug.prediction_run.parts import WHOLE, Part
+from flat_bug.prediction_run.results import ResultsWriter
 
 CARDS = [spots(300, 200, [(60, 60)]), spots(300, 200, [(60, 60), (200, 100)]), spots(240, 160, [])]
 
@@ -70,6 +77,18 @@ def test_damaged_directories_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     content[after : after + 4] = (len(content) - 3).to_bytes(4, "little")
     path.write_bytes(content)
     assert pages_of(path).own == (1,)
+
+
+def test_a_directory_further_on_than_any_file_is_long_is_damage_too(tmp_path: Path) -> None:
+    path = write_pages(tmp_path / "a.tif", *CARDS, big=True)
+    content = bytearray(path.read_bytes())
+    at = [int.from_bytes(content[8:16], "little")]
+    for _ in range(2):
+        after = at[-1] + 8 + 20 * int.from_bytes(content[at[-1] : at[-1] + 8], "little")
+        at.append(int.from_bytes(content[after : after + 8], "little"))
+    content[after : after + 8] = (2**63).to_bytes(8, "little")
+    path.write_bytes(content)
+    assert pages_of(path).own[0] == 1
 
 
 def test_pages_have_names_that_no_file_has(tmp_path: Path) -> None:
@@ -134,6 +153,25 @@ def test_one_page_is_wanted_and_a_file_without_it_is_a_row_that_failed(spots_net
     assert found["code"] == 1
     assert found["card_p2.tif"]["instances"] == 2
     assert found["one_p2.tif"]["reason"] == "there is no page 2: the image has 1"
+
+
+@pytest.mark.parametrize("part", [WHOLE, Part(page=2, suffix="_p2")])
+def test_results_of_a_file_that_is_replaced_meanwhile_are_those_of_the_former_one(
+    spots_network: Path, tmp_path: Path, part: Part
+) -> None:
+    card, other = (write_pages(tmp_path / name, *pages) for name, pages in [("a.tif", CARDS), ("b.tif", CARDS[::-1])])
+    digest = sha256_of(card)
+    predictor = Predictor(spots_network, PredictSettings(single_scale=True))
+    writer = ResultsWriter(predictor, Layout(tmp_path / "out", long_format=False), OutputSettings(), tmp_path)
+
+    def replace_it(done: int, count: int) -> None:
+        if other.exists():
+            other.replace(card)
+
+    written = writer.predict(InputImage(card, "a.tif", "a", part=part), replace_it)
+    assert not other.exists()
+    assert written.metadata is not None
+    assert read_metadata(written.metadata).instances.provenance.image_sha256 == digest
 
 
 @pytest.mark.parametrize("words", ["0", "-1", "first"])

@@ -81,7 +81,7 @@ def _directories(path: Path) -> list[_Directory]:
             # libvips tells nothing of what kind a page is.
             for each in _read_directories(file):
                 found.append(each)
-    except (OSError, struct.error):
+    except (OSError, ValueError, struct.error):  # a place that no file has is a ValueError
         pass
     return found
 

@@ -31,8 +31,7 @@ class Opener:
         if frame_index is not None:
             return open_image(self._reader(path).read(frame_index))
         opened = open_image(path, page=page)
-        if page is not None:
-            opened.file = None  # it is only a part of it, and would be hashed for each page anew
+        opened.file = None  # lest a predictor hash it, whose digest is known here and serves all parts of a file
         return opened
 
     def digest(self, path: Path) -> str:

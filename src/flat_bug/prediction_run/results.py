@@ -93,11 +93,12 @@ class ResultsWriter:
         # Opened once: a large image is decoded for that.
         pixels = cache(partial(self._opener.open, image.path, image.part.page, image.part.frame_index))
         if kept is None:
-            table = self._predictor(pixels(), on_progress)
+            opened = pixels()
+            # Before it is read: results of a file that is replaced meanwhile are none of the new one.
+            digest = self._opener.digest(image.path)
+            table = self._predictor(opened, on_progress)
             pages = _pages_besides(image)
-            if not table.provenance.image_sha256:
-                digest = self._opener.digest(image.path)
-                table = replace(table, provenance=replace(table.provenance, image_sha256=digest))
+            table = replace(table, provenance=replace(table.provenance, image_sha256=digest))
             found = Metadata(table, str(image.path), self._settings.identifier or identifier_of(table.provenance))
             remove(former)
             former = []
