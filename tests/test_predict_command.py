@@ -269,7 +269,8 @@ class TestResume:
         assert not after & before
 
     @pytest.mark.parametrize(
-        "change", [{"classes": ("bee",)}, {"std": (1.01, 1.01, 1.01)}, {"largest_object": TILE // 2}]
+        "change",
+        [{"classes": ("bee",)}, {"std": (1.01, 1.01, 1.01)}, {"largest_object": TILE // 2}, {"mask_threshold": 0.6}],
     )
     def test_results_of_another_card_of_the_same_weights_are_replaced(
         self, inputs: Words, output: Path, tmp_path: Path, change: dict[str, Any]

@@ -41,6 +41,14 @@ class Fragments:
     def __getitem__(self, rows: Rows | Flags) -> "Fragments":
         return Fragments(*(getattr(self, column.name)[rows] for column in fields(Fragments)))
 
+    def may_show_one_animal(self, first: Rows, second: Rows) -> Flags:
+        """Return which pairs of rows are of one level and class, and from different tiles."""
+        return np.asarray(
+            (self.levels[first] == self.levels[second])
+            & (self.classes[first] == self.classes[second])
+            & (self.tiles[first] != self.tiles[second])
+        )
+
 
 def concatenate(parts: Sequence[Fragments]) -> Fragments:
     """Return the rows of all parts, of which there is at least one."""

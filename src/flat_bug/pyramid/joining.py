@@ -53,12 +53,7 @@ def _facing_pairs(fragments: Fragments) -> tuple[Rows, Rows]:
     cut = np.flatnonzero(fragments.cut.any(axis=1))
     tree = shapely.STRtree(fragments.polygons[cut])
     first, second = cut[tree.query(fragments.polygons[cut], predicate="intersects")]
-    fits = (
-        (first < second)
-        & (fragments.levels[first] == fragments.levels[second])
-        & (fragments.classes[first] == fragments.classes[second])
-        & (fragments.tiles[first] != fragments.tiles[second])
-    )
+    fits = (first < second) & fragments.may_show_one_animal(first, second)
     return first[fits], second[fits]
 
 

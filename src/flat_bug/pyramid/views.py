@@ -29,12 +29,7 @@ def best_views(fragments: Fragments) -> Flags:
     """
     first, second = shapely.STRtree(fragments.polygons).query(fragments.polygons, predicate="intersects")
     clean = np.logical_not(fragments.cut.any(axis=1))
-    rivals = (
-        clean[first]
-        & (fragments.levels[first] == fragments.levels[second])
-        & (fragments.classes[first] == fragments.classes[second])
-        & (fragments.tiles[first] != fragments.tiles[second])
-    )
+    rivals = clean[first] & fragments.may_show_one_animal(first, second)
     first, second = first[rivals], second[rivals]
     areas = shapely.area(fragments.polygons)
     shared = shared_areas(fragments.polygons[first], fragments.polygons[second])

@@ -17,19 +17,19 @@ Kind = Literal["yolo", "maskrcnn"]
 
 ASSUMED_SCORE_THRESHOLD = 0.2
 """That of weights whose card does not say another one, or that have no card."""
-DECISIVE = {
-    "kind",
-    "backbone",
-    "tile",
-    "stride",
-    "classes",
-    "mean",
-    "std",
-    "smallest_object",
-    "largest_object",
-    "max_detections",
+DESCRIPTIVE = {
+    "name",
+    "score_threshold",
+    "sha256",
+    "licence",
+    "description",
+    "data",
+    "command",
+    "created",
+    "scores",
+    "notes",
 }
-"""Fields of a card without which the same weights find other instances."""
+"""Fields of a card that change nothing in what the same weights find, or are compared by themselves."""
 
 
 class ModelCard(BaseModel):
@@ -94,7 +94,7 @@ class ModelCard(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 of what decides which instances are found, beside the weights and the score threshold."""
-        return hashlib.sha256(self.model_dump_json(include=DECISIVE).encode()).hexdigest()
+        return hashlib.sha256(self.model_dump_json(exclude=DESCRIPTIVE).encode()).hexdigest()
 
 
 def card_path(weights: Path) -> Path:
