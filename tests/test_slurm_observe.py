@@ -84,7 +84,8 @@ class TestTheAccounting:
         run = place.submit([task("a", kill="bootstrap.sh")], "retries=0")
         run.wait_until_ended()
         # The controller hands it over to the accounting some seconds later.
-        wait(lambda: place.cluster.ask("sacct", "-nXo", "state").split() == ["FAILED"] * 2, 60, run.report)
+        asked = ("sacct", "--noheader", "--allocations", "--format=state", f"--jobs={','.join(run.jobs())}")
+        wait(lambda: place.cluster.ask(*asked).split() == ["FAILED"] * 2, 60, run.report)
         for ended in run.path.glob("slurm/*/ended.json"):  # what the finaliser has seen
             ended.unlink()
         stand_in("squeue", place, monkeypatch, FORGOTTEN)
